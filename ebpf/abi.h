@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * abi.h - everything that crosses between the XDP program and user space.
+ *
+ * The layout is written here and nowhere else: `make abi` reads it back from
+ * the object's BTF and generates relay/dataplane/abi.py. Nothing is packed,
+ * there are no bit fields, and every hole is a named field.
+ *
+ * Addresses and ports are in network order, everything else in host order.
+ *
+ * Who writes what. What may change while a rule is live stands in aligned
+ * words that are valid alone, each with ONE writer and written by one store:
+ *
+ *   word                  bytes  writer  meaning
+ *   rule.control            8    user    flags, TOS, where packets leave from
+ *   rule.signalled          8    user    destination from the SDP
+ *   rule.learned            8    XDP     destination as observed
+ *   rule.expected           8    XDP     source this port accepts, window state
+ *   rule.nexthop[2]         4    user    one slot per parity of a generation
+ *   rule.tick, rule.mark    4    XDP     last seen, rate guard
+ *   rule.packets, bytes    16    XDP     UDP payload, every admitted packet
+ *   rule.ssrc, sequence     8    XDP     RTP as last seen
+ *                          --
+ *                          64    one cache line: all a steady packet touches
+ *
+ * Generations join the words. Port a faces party A, port b faces party B, and
+ * the rule of each names the other as the place packets leave from. A's
+ * address is the destination of rule b and the source of rule a, so a change
+ * of A's address takes a new generation g:
+ *   1. b.nexthop[g & 1]   2. b.signalled = {address, g}
+ *   3. a.control.generation = g
+ * A learned word counts only while its generation equals that of the signalled
+ * word beside it; an expected word only while its generation equals that of
+ * the control word beside it. The program learns only where a.control and
+ * b.signalled agree. A generation steps by an odd number, so that its parity
+ * flips, and never to a value that a stale learned or expected word holds.
+ */
+#ifndef HAIRPIN_ABI_H
+#define HAIRPIN_ABI_H
+
+#define HP_PORTS		65536	/* rules per local address */
+#define HP_ADDRESS_SLOTS	64	/* power of two, at least 4 x addresses */
+#define HP_ADDRESS_PROBES	4	/* slots looked at for one address */
+#define HP_NEXTHOPS		16384
+#define HP_DEVICES		64	/* egress slots in the devmap */
+#define HP_PASSES		4	/* rules applied to one packet in one run */
+#define HP_GENERATION_MASK	0x3fff	/* 14 bits: two more carry the state */
+#define HP_CLOCKS		4	/* payload types with a clock per rule */
+#define HP_COPY_SMALL		256	/* sizes of a packet's copy in a ring */
+#define HP_COPY_LARGE		2048
+
+/* struct control, flags */
+enum hp_flag {
+	HP_LIVE		= 1 << 0,	/* packets are forwarded */
+	HP_CLOSED	= 1 << 1,	/* was live lately: dropped in silence */
+	HP_RTP		= 1 << 2,	/* carries RTP (with STUN and DTLS) */
+	HP_RTCP		= 1 << 3,	/* carries RTCP; with HP_RTP: muxed */
+	HP_STRICT	= 1 << 4,	/* strict-source */
+	HP_HANDOVER	= 1 << 5,	/* media-handover */
+	HP_KEEP_TOS	= 1 << 6,	/* leave the packet's DSCP */
+	HP_FIXED	= 1 << 7,	/* this generation starts confirmed at
+					 * cold.source: restored, folded or off */
+	HP_LOOPBACK	= 1 << 8,	/* may learn a loopback address */
+	HP_LEARN_DELAYED	= 0 << 12,
+	HP_LEARN_IMMEDIATE	= 1 << 12,
+	HP_LEARN_HEURISTIC	= 2 << 12,
+	HP_LEARN_OFF		= 3 << 12,
+	HP_LEARN_MASK		= 3 << 12,
+};
+
+/* The window in struct expected, tag = generation << 2 | state. */
+enum hp_window {
+	HP_UNSEEN	= 0,	/* no packet of this generation yet */
+	HP_OPEN		= 1,	/* learning */
+	HP_WEAK		= 2,	/* closed by time on a source whose address is
+				 * not the signalled one: that one may still win */
+	HP_CONFIRMED	= 3,
+};
+
+struct hp_control {
+	__u16 generation;	/* of the source this port expects */
+	__u16 flags;		/* enum hp_flag */
+	__u8 tos;		/* the whole byte, low two bits zero */
+	__u8 address;		/* index of the local address to send from */
+	__be16 port;		/* local port to send from */
+};
+
+struct hp_peer {		/* rule.signalled, rule.learned */
+	__be32 address;		/* 0: none */
+	__be16 port;
+	__u16 generation;
+};
+
+struct hp_expected {
+	__be32 address;
+	__be16 port;
+	__u16 tag;		/* generation << 2 | enum hp_window */
+};
+
+/* One local IPv4 port, index = local address index << 16 | port. */
+struct hp_rule {
+	__u64 control;		/* struct hp_control */
+	__u64 signalled;	/* struct hp_peer */
+	__u64 learned;		/* struct hp_peer */
+	__u64 expected;		/* struct hp_expected */
+	__u16 nexthop[2];	/* by parity of the destination's generation;
+				 * 0: none known, to user space */
+	__u16 tick;		/* jiffies >> settings.tick_shift, last packet */
+	__u16 mark;		/* low bits of packets at the start of tick */
+	__u64 packets;
+	__u64 bytes;
+	__u32 ssrc;
+	__u32 sequence;		/* extended highest, RFC 3550 A.1 */
+};
+
+struct hp_clock {
+	__u8 payload_type;	/* 255: unused */
+	__u8 zero;
+	__u16 khz_quarters;	/* clock rate in units of 250 Hz, 8000 Hz = 32;
+				 * 0 where the rate is not a multiple */
+};
+
+/* The rest of a rule, touched on anomalies, changes and samples only. */
+struct hp_cold {
+	/* the way back to a learned destination no next hop is known for */
+	__u64 via_learned;	/* the learned word this way belongs to */
+	__u8 via_mac[6];
+	__u16 via_zero;
+	__u32 via_ifindex;
+	/* the source as signalled, written by user space */
+	__be32 preferred;	/* received-from; 0: none */
+	__u64 source;		/* struct hp_peer: what a window compares with */
+	__u32 window_tick;	/* jiffies at which the window opened */
+	/* RTP, RFC 3550 A.1 and A.3; XDP writes all of it */
+	__u32 base_sequence;	/* extended, first of this SSRC */
+	__u32 base_packets;	/* low bits of packets before that one */
+	__u32 other;		/* packets since then that are not this RTP */
+	__u32 prior_expected;	/* of earlier SSRCs */
+	__u32 prior_received;
+	__u64 missing;		/* bit n: missing_top - n has not arrived */
+	__u32 missing_top;	/* extended */
+	__u32 duplicates;
+	__u32 reordered;
+	__u32 jitter;		/* ns << 4, RFC 3550 A.8 on sampled pairs */
+	__u64 sample_arrival;	/* ns, first packet of the pair */
+	__u32 sample_timestamp;
+	__u16 sample_sequence;
+	__u8 sample_payload_type;
+	__u8 payload_type;	/* last seen on a sampled packet */
+	__u32 drops;
+	__u16 drop_reason;	/* last, enum hp_counter */
+	__u16 slow_tick;	/* budget of packets and events to user space */
+	__u16 slow_count;
+	__u16 zero;
+	__u32 foreign;		/* packets from another source than expected */
+	struct hp_clock clock[HP_CLOCKS];
+};
+
+struct hp_local_address {	/* slot hp_address_slot(address) + 0 .. probes */
+	__be32 address;		/* 0: free */
+	__u32 index;
+};
+
+/* One element, mapped. */
+struct hp_host {
+	struct hp_local_address slot[HP_ADDRESS_SLOTS];
+	__be32 address[256];	/* by index */
+};
+
+enum hp_nexthop_state {
+	HP_NEXTHOP_NONE		= 0,	/* packets go up to user space */
+	HP_NEXTHOP_READY	= 1,
+};
+
+struct hp_nexthop {		/* two user words and one XDP word */
+	__u8 destination_mac[6];
+	__u16 state;		/* enum hp_nexthop_state */
+	__u8 source_mac[6];
+	__u16 device;		/* slot in the devmap */
+	__u32 mtu;
+	__u32 used;		/* jiffies, low bits, last use */
+	__u64 zero;
+};
+
+enum hp_event_kind {
+	HP_EVENT_LEARNED	= 1,	/* rule.learned was written */
+	HP_EVENT_CONFIRMED	= 2,	/* a window closed */
+};
+
+struct hp_event {		/* ring "events" */
+	__u32 kind;		/* enum hp_event_kind */
+	__u32 index;		/* rule whose source it is about */
+	__u64 expected;		/* struct hp_expected after the event */
+};
+
+enum hp_copy_kind {
+	HP_COPY_UNRESOLVED	= 1,	/* rewritten, to be sent by user space */
+	HP_COPY_RTCP		= 2,	/* as it arrived, forwarded already */
+};
+
+struct hp_copy {		/* ring "copies", followed by the IPv4 packet */
+	__u32 kind;		/* enum hp_copy_kind */
+	__u32 index;		/* rule */
+	__u32 length;		/* of the packet, from its IP header */
+	__u32 ifindex;		/* it came in on */
+};
+
+/* Set before load; constants to the program. */
+struct hp_settings {
+	__u32 rule_count;	/* elements of the rule table */
+	__u32 tick_shift;	/* jiffies >> this = a tick, about 1/4 s */
+	__u32 rate_per_tick;	/* packets one port takes per tick */
+	__u32 slow_per_tick;	/* packets and events one rule sends up */
+	__u32 window_jiffies;	/* length of a learning window: 3 s */
+	__u32 slow_ticks;	/* ticks in one budget period, 1 s */
+};
+
+_Static_assert(sizeof(struct hp_control) == 8, "one store");
+_Static_assert(sizeof(struct hp_peer) == 8, "one store");
+_Static_assert(sizeof(struct hp_expected) == 8, "one store");
+_Static_assert(sizeof(struct hp_rule) == 64, "one cache line");
+_Static_assert(sizeof(struct hp_cold) == 128, "two cache lines");
+_Static_assert(sizeof(struct hp_nexthop) == 32, "half a cache line");
+
+#endif

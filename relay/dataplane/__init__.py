@@ -1,0 +1,60 @@
+"""The contract of the data planes: what installs rules and reads their counters.
+
+`xdp` forwards in the network card's driver, `memory` keeps rules and forwards nothing (tests, dry run). One contract
+test suite runs over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from relay.types import Endpoint, Rule, StreamState
+
+__all__ = ["Dataplane", "Listener"]
+
+
+class Listener(Protocol):
+    """Who is told of what the packets brought. Called on the event loop's thread, never from within a plane's method."""
+
+    def learned(self, local: Endpoint, source: Endpoint, confirmed: bool) -> None:
+        """The party at port `local` sends from `source`; `confirmed` once its learning window is closed."""
+
+    def rtcp(self, local: Endpoint, source: Endpoint, payload: bytes) -> None:
+        """A copy of a compound RTCP packet that came from the expected source and was forwarded (RFC 3550 section 6)."""
+
+
+class Dataplane(Protocol):
+    """Rules in, counters out. All methods but start and close are plain calls that never block."""
+
+    name: str
+
+    async def start(self, listener: Listener) -> None:
+        """Load, attach and begin to forward. Raises relay.errors.DataplaneError naming what is missing and what to do."""
+
+    async def close(self) -> None:
+        """Stop forwarding and let go of everything; safe to call twice."""
+
+    def describe(self) -> list[str]:
+        """What was chosen and why, a few lines for the operator."""
+
+    def install(self, rules: Iterable[Rule]) -> None:
+        """Put rules in force, or change standing ones in place; no packet is lost and none goes to a mixed address.
+
+        A rule whose destination this plane refuses (relay.flows.Refusal) stays in force without a destination.
+        """
+
+    def remove(self, locals_: Iterable[Endpoint], linger: float) -> None:
+        """Take rules out of force. For `linger` seconds their ports still drop in silence (no ICMP leaves the host)."""
+
+    def state(self, local: Endpoint) -> StreamState:
+        """Counters of one rule, read in place; an empty state for a port without a rule."""
+
+    def packets(self, local: Endpoint) -> int:
+        """Packets admitted at one port: the cheap half of `state`, for the timers."""
+
+    def rules(self) -> list[Endpoint]:
+        """The local endpoints that have a rule in force, for operators and tests."""
+
+    def counters(self) -> Mapping[str, int]:
+        """Plane-wide counters and drop reasons by name."""
