@@ -1,0 +1,136 @@
+"""Log lines for an operator: one line per event, with its call where there is one, never blocking the event loop.
+
+Lines look like `2026-01-31 03:04:05.678 WARNING [call-id] what happened`; syslog adds its own time. A logger call names
+its call with `extra={"call_id": ...}`. Repeats of one warning are counted instead of written (Repeats).
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import queue
+import sys
+from collections.abc import Callable
+from typing import ClassVar, TextIO
+
+NOTICE = 25
+SYSLOG_SOCKET = "/dev/log"
+QUEUE_LENGTH = 10_000
+"""Lines kept for a slow reader; beyond, lines are lost and counted rather than the loop held up."""
+
+_LEVELS = (*[logging.CRITICAL] * 3, logging.ERROR, logging.WARNING, NOTICE, logging.INFO, logging.DEBUG)
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160)) if code != 10}
+
+
+def python_level(level: int) -> int:
+    """The logging level for syslog's numbers, 0 (emergencies only) to 7 (everything)."""
+    return _LEVELS[level]
+
+
+class Formatter(logging.Formatter):
+    """One readable line per record. Control characters from the network cannot forge or break lines."""
+
+    def __init__(self, times: bool) -> None:
+        super().__init__()
+        self._times = times
+
+    def format(self, record: logging.LogRecord) -> str:
+        call = getattr(record, "call_id", None)
+        where = f"[{call}] " if call else ""
+        text = f"{record.levelname} {where}{record.getMessage()}".replace("\n", "\\n").translate(_CONTROL)
+        if self._times:
+            text = f"{self.formatTime(record, '%Y-%m-%d %H:%M:%S')}.{int(record.msecs):03d} {text}"
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info).translate(_CONTROL)
+        return text
+
+
+class Repeats(logging.Filter):
+    """Lets the first `burst` warnings of one kind through in each `period` (seconds); counts the rest and says so.
+
+    A kind is a logger's message before its arguments are filled in. Lines below WARNING always pass.
+    """
+
+    def __init__(self, burst: int = 5, period: float = 10.0, room: int = 500) -> None:
+        super().__init__()
+        self._burst, self._period, self._room = burst, period, room
+        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        kind = (record.name, str(record.msg))
+        since, count = self._seen.get(kind, (record.created, 0))
+        if not 0 <= record.created - since < self._period:
+            if count > self._burst:
+                record.msg, record.args = f"{record.getMessage()} ({count - self._burst} more like it before)", None
+            since, count = record.created, 0
+        if len(self._seen) >= self._room and kind not in self._seen:
+            self._seen.clear()
+        self._seen[kind] = (since, count + 1)
+        return count < self._burst
+
+
+class _Queue(logging.handlers.QueueHandler):
+    """Hands records to the writing thread; a full queue loses the record and counts it."""
+
+    lost = 0
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        record.msg, record.args = record.getMessage(), None  # the arguments may change before the line is written
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.lost += 1
+
+
+class _Syslog(logging.handlers.SysLogHandler):
+    append_nul = False
+    priority_map: ClassVar[dict[str, str]] = {**logging.handlers.SysLogHandler.priority_map, "NOTICE": "notice"}
+
+
+def syslog_wanted(to_stderr: bool, stream: TextIO, socket: str = SYSLOG_SOCKET) -> bool:
+    """Whether lines go to syslog: not with -E, not on a terminal, and only where a syslog listens."""
+    return not to_stderr and not stream.isatty() and os.path.exists(socket)
+
+
+def _handler(to_stderr: bool, stream: TextIO) -> logging.Handler:
+    if not syslog_wanted(to_stderr, stream):
+        handler: logging.Handler = logging.StreamHandler(stream)
+        handler.setFormatter(Formatter(times=True))
+        return handler
+    syslog = _Syslog(SYSLOG_SOCKET, logging.handlers.SysLogHandler.LOG_DAEMON)
+    syslog.ident = f"hairpin[{os.getpid()}]: "
+    syslog.setFormatter(Formatter(times=False))
+    return syslog
+
+
+def setup(level: int, to_stderr: bool, stream: TextIO | None = None) -> Callable[[], None]:
+    """Send all loggers' lines to stderr or syslog; returns what writes the last lines and lets go."""
+    logging.addLevelName(NOTICE, "NOTICE")
+    logging.captureWarnings(True)
+    lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_LENGTH)
+    front = _Queue(lines)
+    front.addFilter(Repeats())
+    writer = logging.handlers.QueueListener(lines, _handler(to_stderr, stream or sys.stderr))
+    root = logging.getLogger()
+    root.setLevel(python_level(level))
+    root.addHandler(front)
+    writer.start()
+
+    def close() -> None:
+        root.removeHandler(front)
+        if front.lost:
+            lines.put(_lost(front.lost))
+        writer.stop()
+
+    return close
+
+
+def _lost(count: int) -> logging.LogRecord:
+    text = "%d log lines were lost because the log could not be written as fast"
+    return logging.LogRecord("hairpin", logging.WARNING, "", 0, text, (count,), None)
