@@ -1,0 +1,114 @@
+# Hairpin: how it is built, checked and shown. `make help` is the developer's manual.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+SYSTEM_PYTHON ?= /usr/bin/python3
+PYTHON := .venv/bin/python
+PROGRAM := build/relay.bpf.o
+SOURCES := $(wildcard relay control tests bench)
+
+# Root is asked for where namespaces are made and XDP programs loaded. Whoever is root already needs no sudo.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=CI,TERM)
+# Nothing that root runs leaves files of root's in the tree.
+PYTEST := -B -m pytest --no-skips -p no:cacheprovider
+
+.PHONY: help
+help: ## Show this list
+	@echo "Hairpin, a media relay for SIP. CONTRIBUTING.md says how the house is built."
+	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+## Build
+
+.PHONY: build
+build: build-packages .venv/.built program ## Build all that runs: the command .venv/bin/hairpin and the XDP program
+
+.PHONY: program
+program: build-packages ## Build the XDP program, build/relay.bpf.o
+	@$(MAKE) --no-print-directory -C ebpf
+
+.PHONY: abi
+abi: program .venv/.built ## Generate relay/dataplane/abi.py from the types of the XDP program
+	$(PYTHON) -m relay.dataplane.generate $(PROGRAM) relay/dataplane/abi.py
+
+.PHONY: clean
+clean: ## Remove all that was built, the virtual environment included
+	$(MAKE) --no-print-directory -C ebpf clean
+	rm -rf build .venv *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+## See it work
+
+.PHONY: demo
+demo: build test-packages privileges ## Real Kamailio, real calls, a live table of streams: the relay at work in a laboratory
+	@$(AS_ROOT) $(PYTHON) -B -m tests.demo
+
+## Test, by what a tier needs
+
+.PHONY: test
+test: develop lint unit bpf net interop fuzz ## Everything: lint, then all tiers; a skipped test is a failed one
+	@echo "All tiers passed."
+
+.PHONY: lint
+lint: develop program ## Style, types, import rules, warnings of the C compiler, and whether abi.py is up to date
+	.venv/bin/ruff check $(SOURCES)
+	.venv/bin/ruff format --check $(SOURCES)
+	.venv/bin/mypy $(SOURCES)
+	$(PYTHON) -m relay.dataplane.generate --check $(PROGRAM) relay/dataplane/abi.py
+	$(PYTHON) $(PYTEST) -q tests/unit/test_layers.py
+
+.PHONY: format
+format: develop ## Lay out the Python code as lint wants it
+	.venv/bin/ruff check --fix $(SOURCES)
+	.venv/bin/ruff format $(SOURCES)
+
+.PHONY: unit
+unit: develop ## Pure code, no privileges
+	$(PYTHON) $(PYTEST) tests/unit
+
+.PHONY: bpf
+bpf: develop program privileges ## Tables of packets through the XDP program (root)
+	$(AS_ROOT) $(PYTHON) $(PYTEST) tests/bpf
+
+.PHONY: net
+net: develop program privileges ## The relay and its traffic in network namespaces (root)
+	$(AS_ROOT) $(PYTHON) $(PYTEST) tests/net
+
+.PHONY: interop
+interop: develop program test-packages privileges ## Kamailio, sipp, rtpengine and tshark around the relay (root)
+	$(AS_ROOT) $(PYTHON) $(PYTEST) tests/interop
+
+.PHONY: fuzz
+fuzz: develop ## Random input to all that parses
+	$(PYTHON) $(PYTEST) tests/fuzz
+
+## Set up (the targets above do this by themselves)
+
+.PHONY: develop
+develop: test-packages .venv/.develop ## The virtual environment with the tools of a developer
+
+.PHONY: build-packages
+build-packages:
+	@deploy/install-packages.sh build
+
+.PHONY: test-packages
+test-packages:
+	@deploy/install-packages.sh build test
+
+.PHONY: privileges
+privileges:
+	@if [ -n "$(AS_ROOT)" ] && ! sudo -n true 2>/dev/null; then \
+		echo "sudo is needed to make network namespaces and to load XDP programs into them:"; sudo true; fi
+
+$(PYTHON): | build-packages
+	$(SYSTEM_PYTHON) -m venv .venv
+
+.venv/.built: pyproject.toml | $(PYTHON)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/.develop: pyproject.toml | $(PYTHON)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ .venv/.built

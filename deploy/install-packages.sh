@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that a purpose needs, and starts no service that they bring.
+#
+#   deploy/install-packages.sh PURPOSE...      build | test
+#
+# Silent and quick where nothing is missing; needs root only where something is.
+set -euo pipefail
+
+# clang and libbpf's headers make the XDP object, bpftool reads its types; libbpf1 is what the relay itself loads.
+build=(clang llvm libbpf-dev libbpf1 bpftool linux-libc-dev make python3 python3-venv)
+# The laboratory: namespaces, a SIP proxy, telephones, a capture, and the relay to compare with.
+test=(iproute2 ethtool util-linux kamailio sip-tester tshark rtpengine-daemon)
+
+wanted=()
+for purpose in "$@"; do
+	case $purpose in
+	build) wanted+=("${build[@]}") ;;
+	test) wanted+=("${test[@]}") ;;
+	*) echo "usage: $0 build|test..." >&2; exit 2 ;;
+	esac
+done
+
+missing=()
+for package in "${wanted[@]}"; do
+	[ "$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+		missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+echo "Installing Debian packages: ${missing[*]}"
+if [ "$(id -u)" -ne 0 ]; then
+	command -v sudo >/dev/null || { echo "Installing packages needs root: run this as root, or install sudo." >&2; exit 1; }
+	exec sudo "$0" "$@"
+fi
+
+# policy-rc.d is Debian's way to say that no service starts while packages are being installed.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	trap 'rm -f "$policy"' EXIT
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod 755 "$policy"
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+
+# Nor at the next boot: these are here to be started by tests, on addresses of their own.
+for service in kamailio rtpengine-daemon; do
+	case " ${missing[*]} " in
+	*" $service "*) ! command -v systemctl >/dev/null || systemctl --quiet disable "$service" || true ;;
+	esac
+done
