@@ -1,0 +1,152 @@
+"""The relay's answers as text for people: aligned tables that fit a terminal and a ticket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Row = Sequence[object]
+
+_DSCP_NAMES = {0: "CS0", 8: "CS1", 10: "AF11", 18: "AF21", 24: "CS3", 26: "AF31", 34: "AF41", 40: "CS5", 46: "EF"}
+_STREAM_HEADS = ("PART", "LOCAL", "PEER (SDP)", "PEER (SEEN)", "DSCP", "PACKETS", "LOST", "JITTER", "DROPS", "PATH")
+
+
+def clean(value: object) -> str:
+    """Text from the network, harmless to a terminal; `-` for nothing."""
+    if value is None or value == "":
+        return "-"
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(value))
+
+
+def table(heads: Row, rows: Iterable[Row]) -> str:
+    """Columns as wide as their widest cell; numbers stand on the right."""
+    lines = [[clean(cell) for cell in row] for row in rows]
+    numeric = [all(_numeric(line[i]) for line in lines) for i in range(len(heads))]
+    widths = [max(len(row[i]) for row in [[str(head) for head in heads], *lines]) for i in range(len(heads))]
+
+    def one(cells: Sequence[str]) -> str:
+        placed = (c.rjust(w) if n else c.ljust(w) for c, w, n in zip(cells, widths, numeric, strict=True))
+        return "  ".join(placed).rstrip()
+
+    return "\n".join([one([str(head) for head in heads]), *map(one, lines)])
+
+
+def _numeric(cell: str) -> bool:
+    return cell == "-" or cell.split(" ")[0].replace(".", "", 1).replace("-", "", 1).isdecimal()
+
+
+def duration(seconds: float | None) -> str:
+    """`2h03m`, `3m05s`, `7s`."""
+    if seconds is None:
+        return "-"
+    whole = max(int(seconds), 0)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def dscp(tos: int | None) -> str:
+    """The marking of forwarded packets, from the whole TOS byte."""
+    if tos is None:
+        return "kept"
+    point = tos >> 2
+    return f"{point} {_DSCP_NAMES[point]}" if point in _DSCP_NAMES else str(point)
+
+
+def loss(stream: Mapping[str, Any]) -> str:
+    """Lost packets with their share of those expected; `-` where the stream carries no RTP."""
+    lost, expected = stream["lost"], stream["expected"]
+    return f"{lost} ({100 * lost / expected:.1f}%)" if expected else "-"
+
+
+def calls(items: Sequence[Mapping[str, Any]]) -> str:
+    """`hairpin list`."""
+    if not items:
+        return "no calls"
+    rows = [
+        (c["call_id"], c["state"], duration(c["age"]), c["streams"], c["packets"], c["lost"], ", ".join(c["paths"]))
+        for c in items
+    ]
+    return table(("CALL", "STATE", "AGE", "STREAMS", "PACKETS", "LOST", "PATH"), rows)
+
+
+def call(item: Mapping[str, Any]) -> str:
+    """`hairpin show`: the call, then each leg's media with one line per stream."""
+    head = f"call {clean(item['call_id'])}: {item['state']}, {duration(item['age'])} old"
+    return "\n".join([head, *(line for leg in item["legs"] for line in _leg(leg))])
+
+
+def _leg(leg: Mapping[str, Any]) -> Iterable[str]:
+    yield f"\nleg {clean(leg['tag'])}" + (f", label {clean(leg['label'])}" if leg.get("label") else "")
+    for media in leg["media"]:
+        yield f"  media {media['index']}: {clean(media['kind'])}, {clean(media['protocol'])}, {media['direction']}"
+        if not media["streams"]:
+            yield "    no ports: rejected or not negotiated yet"
+            continue
+        rows = table(_STREAM_HEADS, map(_stream, media["streams"]))
+        yield from (f"    {line}" for line in rows.splitlines())
+        yield from (f"    {note}" for stream in media["streams"] for note in _notes(stream))
+
+
+def _stream(s: Mapping[str, Any]) -> Row:
+    jitter = None if s["jitter_ms"] is None else f"{s['jitter_ms']:.1f} ms"
+    seen = None if s["observed"] is None else s["observed"] + ("" if s["confirmed"] else " (learning)")
+    path = s["path"] if not s["refusal"] else f"{s['path']}: {s['refusal']}"
+    return (
+        s["part"],
+        s["local"],
+        s["signalled"],
+        seen,
+        dscp(s["tos"]),
+        s["packets"],
+        loss(s),
+        jitter,
+        s["drops"],
+        path,
+    )
+
+
+def _notes(s: Mapping[str, Any]) -> Iterable[str]:
+    if s["drops"]:
+        yield f"{s['part']} {s['local']}: {s['drops']} dropped, last because {clean(s['last_drop'])}"
+    if s["foreign"]:
+        yield f"{s['part']} {s['local']}: {s['foreign']} packets from another source than the learned one"
+    if s["duplicates"] or s["reordered"]:
+        yield f"{s['part']} {s['local']}: {s['duplicates']} duplicates, {s['reordered']} reordered"
+
+
+def rules(items: Sequence[Mapping[str, Any]]) -> str:
+    """`hairpin rules`."""
+    if not items:
+        return "no rules in force"
+    rows = [(r["local"], r["leaves_from"], r["destination"], dscp(r["tos"]), r["packets"], r["drops"], r["path"],
+             r["call_id"]) for r in items]  # fmt: skip
+    return table(("LOCAL", "LEAVES FROM", "TO", "DSCP", "PACKETS", "DROPS", "PATH", "CALL"), rows)
+
+
+def status(item: Mapping[str, Any]) -> str:
+    """`hairpin status`."""
+    lines = [
+        f"hairpin {item['version']}, instance {item['instance']}, pid {item['pid']}, up {duration(item['uptime'])}"
+    ]
+    lines += [f"  {clean(line)}" for line in item["dataplane"]]
+    lines += ["", f"calls      {item['calls']['standing']} standing, {item['calls']['deleted']} in their delete delay"]
+    for one in item["interfaces"]:
+        lines.append(
+            f"interface  {one['name']} {one['address']}: {one['ports_used']} ports used, {one['ports_free']} free"
+        )
+    for one in item["listeners"]:
+        lines.append(f"ng         {one['address']}, open to {one['open_to']}")
+    for title, counters in item["counters"].items():
+        lines += ["", title, *_counters(counters)]
+    return "\n".join(lines)
+
+
+def _counters(counters: Mapping[str, int]) -> list[str]:
+    counted = [(name, value) for name, value in counters.items() if value]
+    if not counted:
+        return ["  nothing counted yet"]
+    width = max(len(clean(name)) for name, _ in counted)
+    return [f"  {clean(name).ljust(width)}  {value}" for name, value in counted]
