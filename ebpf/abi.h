@@ -38,16 +38,19 @@
 #ifndef HAIRPIN_ABI_H
 #define HAIRPIN_ABI_H
 
-#define HP_PORTS		65536	/* rules per local address */
-#define HP_ADDRESS_SLOTS	64	/* power of two, at least 4 x addresses */
-#define HP_ADDRESS_PROBES	4	/* slots looked at for one address */
-#define HP_NEXTHOPS		16384
-#define HP_DEVICES		64	/* egress slots in the devmap */
-#define HP_PASSES		4	/* rules applied to one packet in one run */
-#define HP_GENERATION_MASK	0x3fff	/* 14 bits: two more carry the state */
-#define HP_CLOCKS		4	/* payload types with a clock per rule */
-#define HP_COPY_SMALL		256	/* sizes of a packet's copy in a ring */
-#define HP_COPY_LARGE		2048
+/* An enumeration and not macros, so that BTF carries them to Python. */
+enum hp_limit {
+	HP_PORTS		= 65536, /* rules per local address */
+	HP_ADDRESS_SLOTS	= 64,	/* power of two, at least 4 x addresses */
+	HP_ADDRESS_PROBES	= 4,	/* slots looked at for one address */
+	HP_NEXTHOPS		= 16384,
+	HP_DEVICES		= 64,	/* egress slots in the devmap */
+	HP_PASSES		= 4,	/* rules applied to one packet in one run */
+	HP_GENERATION_MASK	= 0x3fff, /* 14 bits: two more carry the state */
+	HP_CLOCKS		= 4,	/* payload types with a clock per rule */
+	HP_COPY_SMALL		= 256,	/* sizes of a packet's copy in a ring */
+	HP_COPY_LARGE		= 2048,
+};
 
 /* struct control, flags */
 enum hp_flag {
@@ -124,35 +127,33 @@ struct hp_clock {
 struct hp_cold {
 	/* the way back to a learned destination no next hop is known for */
 	__u64 via_learned;	/* the learned word this way belongs to */
-	__u8 via_mac[6];
-	__u16 via_zero;
-	__u32 via_ifindex;
+	__u8 via_mac[6];	/* the frame's source: who to send to */
+	__u8 via_source_mac[6];	/* the frame's destination: who to send as */
+	__u32 via_ifindex;	/* 0: none */
 	/* the source as signalled, written by user space */
 	__be32 preferred;	/* received-from; 0: none */
-	__u64 source;		/* struct hp_peer: what a window compares with */
 	__u32 window_tick;	/* jiffies at which the window opened */
+	__u64 source;		/* struct hp_peer: what a window compares with */
 	/* RTP, RFC 3550 A.1 and A.3; XDP writes all of it */
 	__u32 base_sequence;	/* extended, first of this SSRC */
 	__u32 base_packets;	/* low bits of packets before that one */
 	__u32 other;		/* packets since then that are not this RTP */
 	__u32 prior_expected;	/* of earlier SSRCs */
 	__u32 prior_received;
+	__u32 missing_top;	/* extended sequence that bit 0 of missing is */
 	__u64 missing;		/* bit n: missing_top - n has not arrived */
-	__u32 missing_top;	/* extended */
 	__u32 duplicates;
 	__u32 reordered;
-	__u32 jitter;		/* ns << 4, RFC 3550 A.8 on sampled pairs */
-	__u64 sample_arrival;	/* ns, first packet of the pair */
-	__u32 sample_timestamp;
-	__u16 sample_sequence;
-	__u8 sample_payload_type;
-	__u8 payload_type;	/* last seen on a sampled packet */
+	__u32 jitter;		/* microseconds << 4, RFC 3550 A.8, sampled */
+	__u32 sample_timestamp;	/* RTP, first packet of a pair */
+	__u64 sample_arrival;	/* ns, of that packet; 0: no pair begun */
 	__u32 drops;
+	__u32 foreign;		/* packets from another source than expected */
 	__u16 drop_reason;	/* last, enum hp_counter */
 	__u16 slow_tick;	/* budget of packets and events to user space */
 	__u16 slow_count;
-	__u16 zero;
-	__u32 foreign;		/* packets from another source than expected */
+	__u8 sample_payload_type;
+	__u8 payload_type;	/* last seen on a sampled packet, 255: none */
 	struct hp_clock clock[HP_CLOCKS];
 };
 
@@ -205,6 +206,16 @@ struct hp_copy {		/* ring "copies", followed by the IPv4 packet */
 	__u32 ifindex;		/* it came in on */
 };
 
+/* Key of the map "counters", per CPU; cold.drop_reason. From counters.inc. */
+enum hp_counter {
+#define COUNTER(name, text)	HP_COUNT_##name,
+#define DROP(name, text)	HP_COUNT_##name,
+#include "counters.inc"
+#undef COUNTER
+#undef DROP
+	HP_COUNTERS
+};
+
 /* Set before load; constants to the program. */
 struct hp_settings {
 	__u32 rule_count;	/* elements of the rule table */
@@ -213,6 +224,25 @@ struct hp_settings {
 	__u32 slow_per_tick;	/* packets and events one rule sends up */
 	__u32 window_jiffies;	/* length of a learning window: 3 s */
 	__u32 slow_ticks;	/* ticks in one budget period, 1 s */
+};
+
+/*
+ * What the program's maps do not mention by type, so that BTF has it all.
+ * Never written, never read.
+ */
+union hp_abi {
+	enum hp_limit limit;
+	enum hp_flag flag;
+	enum hp_window window;
+	enum hp_counter counter;
+	enum hp_nexthop_state nexthop_state;
+	enum hp_event_kind event_kind;
+	enum hp_copy_kind copy_kind;
+	struct hp_control control;
+	struct hp_peer peer;
+	struct hp_expected expected;
+	struct hp_event event;
+	struct hp_copy copy;
 };
 
 _Static_assert(sizeof(struct hp_control) == 8, "one store");

@@ -1,0 +1,541 @@
+"""The one binding on libbpf: open, size, load, map, attach, test and pin BPF objects (cffi, ABI mode, libbpf 1.x).
+
+    with Object.open(path) as program:
+        program.check_layout(abi.DIGEST)
+        program.set_rodata("settings", settings.tobytes())
+        program.map("rules").resize(addresses * 65536)
+        program.load()
+        rules = program.map("rules").array(abi.RULE)
+        link = program.program("hairpin").attach_xdp(ifindex, XdpMode.NATIVE)
+
+Every failure is a `BpfError` that names what failed, with `errno` where the kernel gave one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno as errnos
+import functools
+import mmap
+import os
+import struct
+from collections import deque
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import cffi
+import numpy as np
+
+from relay.dataplane.btf import Layout, read_layout, read_variables
+from relay.errors import DataplaneError
+
+__all__ = ["BpfError", "Link", "Map", "MapFull", "Object", "Program", "TestRun", "VerifierError", "XdpMode"]
+
+_DECLARATIONS = """
+struct bpf_test_run_opts {
+    size_t sz; const void *data_in; void *data_out; uint32_t data_size_in; uint32_t data_size_out;
+    const void *ctx_in; void *ctx_out; uint32_t ctx_size_in; uint32_t ctx_size_out;
+    uint32_t retval; int repeat; uint32_t duration; uint32_t flags; uint32_t cpu; uint32_t batch_size;
+};
+struct bpf_link_create_opts {
+    size_t sz; uint32_t flags; void *iter_info; uint32_t iter_info_len; uint32_t target_btf_id; uint64_t target[5];
+};
+
+typedef int (*libbpf_print_fn_t)(int level, const char *format, void *arguments);
+libbpf_print_fn_t libbpf_set_print(libbpf_print_fn_t function);
+int vsnprintf(char *text, size_t size, const char *format, void *arguments);
+
+void *bpf_object__open_file(const char *path, const void *options);
+int bpf_object__load(void *object);
+void bpf_object__close(void *object);
+void *bpf_object__btf(const void *object);
+const void *btf__raw_data(const void *btf, uint32_t *size);
+void *bpf_object__next_map(const void *object, const void *map);
+void *bpf_object__find_map_by_name(const void *object, const char *name);
+void *bpf_object__find_program_by_name(const void *object, const char *name);
+void *bpf_object__next_program(const void *object, void *program);
+
+const char *bpf_map__name(const void *map);
+int bpf_map__fd(const void *map);
+uint32_t bpf_map__key_size(const void *map);
+uint32_t bpf_map__value_size(const void *map);
+uint32_t bpf_map__max_entries(const void *map);
+int bpf_map__set_max_entries(void *map, uint32_t entries);
+int bpf_map__reuse_fd(void *map, int fd);
+void *bpf_map__initial_value(void *map, size_t *size);
+int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags);
+int bpf_map_lookup_elem(int fd, const void *key, void *value);
+int bpf_map_delete_elem(int fd, const void *key);
+int bpf_map_get_next_key(int fd, const void *key, void *next);
+int bpf_map_update_batch(int fd, const void *keys, const void *values, uint32_t *count, const void *options);
+int libbpf_num_possible_cpus(void);
+
+const char *bpf_program__name(const void *program);
+int bpf_program__fd(const void *program);
+int bpf_program__set_log_buf(void *program, char *text, size_t size);
+int bpf_prog_test_run_opts(int fd, struct bpf_test_run_opts *options);
+int bpf_link_create(int program, int target, int type, const struct bpf_link_create_opts *options);
+int bpf_link_update(int link, int program, const void *options);
+int bpf_obj_pin(int fd, const char *path);
+int bpf_obj_get(const char *path);
+int bpf_obj_get_info_by_fd(int fd, void *info, uint32_t *size);
+"""
+
+_ffi = cffi.FFI()
+_ffi.cdef(_DECLARATIONS)
+
+_BPF_XDP = 37
+_BPF_ANY = 0
+_TEST_XDP_LIVE_FRAMES = 1 << 1
+_LOG_SIZE = 16 << 20
+_HEADROOM = 256
+_LIBBPF_ERRORS = 4000  # from here on they are libbpf's own, and its warning says more
+_VERIFIED_INSTRUCTIONS_OFFSET = 216  # struct bpf_prog_info, linux/bpf.h
+
+_ADVICE = {
+    errnos.EPERM: "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
+    errnos.EACCES: "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
+    errnos.EBUSY: "another program or link stands there already: see `bpftool net`",
+    errnos.EOPNOTSUPP: "the driver does not support it",
+    errnos.ENOMEM: "not enough memory, or a locked-memory limit in the way",
+}
+
+
+class BpfError(DataplaneError):
+    """A BPF operation failed. `errno` is the kernel's, 0 where it gave none."""
+
+    def __init__(self, what: str, errno: int = 0, detail: str = "") -> None:
+        parts = [what]
+        if 0 < errno < _LIBBPF_ERRORS:
+            parts.append(f"{os.strerror(errno)} ({errnos.errorcode.get(errno, errno)})")
+        parts += [part for part in (detail, _ADVICE.get(errno, "")) if part]
+        super().__init__(": ".join(parts))
+        self.errno = errno
+
+
+class VerifierError(BpfError):
+    """The kernel's verifier refused a program. `log` is all it said; the message carries the line that matters."""
+
+    def __init__(self, program: str, errno: int, log: str) -> None:
+        super().__init__(
+            f"the kernel refused program {program}",
+            errno,
+            f"{_summary(log)}; the object needs Linux 6.1 or later; the full verifier log is in this error's `log`",
+        )
+        self.log = log
+
+
+class MapFull(BpfError):
+    """A map has no room for another key."""
+
+
+class XdpMode(enum.IntEnum):
+    """Where a program is attached; the value is the kernel's flag."""
+
+    NATIVE = 1 << 2
+    GENERIC = 1 << 1
+
+
+class TestRun(NamedTuple):
+    """What BPF_PROG_TEST_RUN gave back; `duration` in ns per repetition."""
+
+    verdict: int
+    data: bytes
+    duration: int
+
+
+class Map:
+    """One map of an object, or one opened from a pin. Keys and values are bytes."""
+
+    def __init__(
+        self, name: str, fd: int, key_size: int, value_size: int, max_entries: int, handle: Any = None
+    ) -> None:
+        self.name = name
+        self.fd = fd
+        self.key_size = key_size
+        self.value_size = value_size
+        self.max_entries = max_entries
+        self._handle = handle
+        self._mapping: mmap.mmap | None = None
+
+    def resize(self, entries: int) -> None:
+        """Set the number of elements; before the object is loaded."""
+        _check(_lib().bpf_map__set_max_entries(self._handle, entries), f"size map {self.name} to {entries} entries")
+        self.max_entries = entries
+
+    def reuse(self, fd: int) -> None:
+        """Stand on an existing map (its descriptor is duplicated) instead of making one; before the load."""
+        _check(_lib().bpf_map__reuse_fd(self._handle, fd), f"reuse map {self.name}")
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """The value of `key`, None if there is none. Of a per-CPU map: all CPUs' values, each padded to 8 bytes."""
+        value = _ffi.new("char[]", self._lookup_size())
+        result = _lib().bpf_map_lookup_elem(self.fd, self._key(key), value)
+        if result == -errnos.ENOENT:
+            return None
+        _check(result, f"look up in map {self.name}")
+        return bytes(_ffi.buffer(value))
+
+    def update(self, key: bytes, value: bytes, flags: int = _BPF_ANY) -> None:
+        """Store one element. Raises MapFull, BpfError."""
+        if len(value) != self.value_size:
+            raise BpfError(f"map {self.name} takes values of {self.value_size} bytes, not {len(value)}")
+        result = _lib().bpf_map_update_elem(self.fd, self._key(key), value, flags)
+        if result == -errnos.E2BIG:
+            raise MapFull(f"map {self.name} is full ({self.max_entries} entries)", errnos.E2BIG)
+        _check(result, f"update map {self.name}")
+
+    def update_batch(self, keys: bytes, values: bytes) -> None:
+        """Store many elements in one system call: keys and values end to end."""
+        total = len(keys) // self.key_size
+        if len(keys) != total * self.key_size or len(values) != total * self.value_size:
+            raise BpfError(f"map {self.name}: as many whole keys as values are needed")
+        if total:
+            count = _ffi.new("uint32_t *", total)
+            result = _lib().bpf_map_update_batch(self.fd, keys, values, count, _ffi.NULL)
+            _check(result, f"update {total} elements of map {self.name}, {count[0]} done")
+
+    def delete(self, key: bytes) -> bool:
+        """Remove `key`; False if it was not there."""
+        result = _lib().bpf_map_delete_elem(self.fd, self._key(key))
+        if result == -errnos.ENOENT:
+            return False
+        _check(result, f"delete from map {self.name}")
+        return True
+
+    def keys(self) -> list[bytes]:
+        """All keys, as one walk through a map that may change meanwhile."""
+        found: list[bytes] = []
+        key, following = _ffi.NULL, _ffi.new("char[]", self.key_size)
+        while len(found) <= self.max_entries:
+            result = _lib().bpf_map_get_next_key(self.fd, key, following)
+            if result == -errnos.ENOENT:
+                break
+            _check(result, f"walk map {self.name}")
+            found.append(bytes(_ffi.buffer(following)))
+            key = _ffi.new("char[]", found[-1])
+        return found
+
+    def array(self, dtype: np.dtype[Any]) -> np.ndarray[Any, np.dtype[Any]]:
+        """The elements of an mmapable array map, in place: what is stored here the program sees, and the reverse.
+
+        Aligned fields of up to 8 bytes are loaded and stored whole.
+        """
+        if dtype.itemsize != self.value_size:
+            raise BpfError(f"map {self.name} holds values of {self.value_size} bytes, {dtype} has {dtype.itemsize}")
+        if self._mapping is None:
+            size = -(-self.max_entries * self.value_size // mmap.PAGESIZE) * mmap.PAGESIZE
+            self._mapping = _map_memory(self.name, self.fd, size)
+        return np.frombuffer(self._mapping, dtype, self.max_entries)
+
+    def pin(self, path: Path) -> None:
+        """Keep the map in bpffs at `path` beyond the life of this process."""
+        _pin(self.fd, path, f"map {self.name}")
+
+    @classmethod
+    def from_pin(cls, path: Path) -> Map:
+        """Open a pinned map. The caller closes it."""
+        fd = _open_pin(path)
+        # struct bpf_map_info: type, id, key_size, value_size, max_entries, map_flags, name[16]
+        _, _, key_size, value_size, entries, _, name = struct.unpack_from("=6I16s", _info(fd, 80, f"map {path}"))
+        return cls(name.rstrip(b"\0").decode(), fd, key_size, value_size, entries)
+
+    def close(self) -> None:
+        """Let go of the mapping (views stay valid as long as they live) and, of a map from a pin, of its descriptor."""
+        if self._mapping is not None:
+            with contextlib.suppress(BufferError):
+                self._mapping.close()
+            self._mapping = None
+        if self._handle is None and self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _key(self, key: bytes) -> bytes:
+        if len(key) != self.key_size:
+            raise BpfError(f"map {self.name} takes keys of {self.key_size} bytes, not {len(key)}")
+        return key
+
+    def _lookup_size(self) -> int:
+        kind = struct.unpack_from("=I", _info(self.fd, 80, f"map {self.name}"))[0]
+        per_cpu = kind in (5, 6, 10)  # BPF_MAP_TYPE_PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
+        return -(-self.value_size // 8) * 8 * _possible_cpus() if per_cpu else self.value_size
+
+
+class Link:
+    """A program attached to an interface. Closing it detaches, unless it is pinned."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        self.fd = fd
+        self.name = name
+
+    @classmethod
+    def from_pin(cls, path: Path) -> Link:
+        return cls(_open_pin(path), str(path))
+
+    def update(self, program: Program) -> None:
+        """Put another program in its place without losing a packet. Blocks for some 10 to 30 ms."""
+        _check(_lib().bpf_link_update(self.fd, program.fd, _ffi.NULL), f"update the link of {self.name}")
+
+    def ifindex(self) -> int:
+        """The interface it is attached to, 0 once that has gone."""
+        # struct bpf_link_info: type, id, prog_id, padding, then for XDP the ifindex
+        return int(struct.unpack_from("=I", _info(self.fd, 64, f"link {self.name}"), 16)[0])
+
+    def pin(self, path: Path) -> None:
+        """Keep the program attached beyond the life of this process."""
+        _pin(self.fd, path, f"link {self.name}")
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class Program:
+    """One loaded program of an object."""
+
+    def __init__(self, name: str, fd: int) -> None:
+        self.name = name
+        self.fd = fd
+
+    def attach_xdp(self, ifindex: int, mode: XdpMode) -> Link:
+        """Attach to an interface by a BPF link, which lives as long as its descriptor or its pin."""
+        options: Any = _ffi.new("struct bpf_link_create_opts *")
+        options.sz = _ffi.sizeof("struct bpf_link_create_opts")
+        options.flags = int(mode)
+        what = f"attach {self.name} to interface {ifindex} ({mode.name.lower()} XDP)"
+        return Link(_check(_lib().bpf_link_create(self.fd, ifindex, _BPF_XDP, options), what), f"interface {ifindex}")
+
+    def test_run(self, data: bytes, ifindex: int = 0, repeat: int = 1, live_frames: bool = False) -> TestRun:
+        """Run an XDP program on the packet `data` as if it came in on `ifindex` (0: the loopback device).
+
+        With `live_frames` the packets are really sent by the verdict, and neither verdict nor data come back.
+        """
+        options: Any = _ffi.new("struct bpf_test_run_opts *")
+        packet = _ffi.from_buffer(data)
+        context = _ffi.from_buffer(struct.pack("=6I", 0, len(data), 0, ifindex, 0, 0))
+        output = _ffi.new("char[]", len(data) + _HEADROOM)
+        options.sz = _ffi.sizeof("struct bpf_test_run_opts")
+        options.data_in, options.data_size_in = packet, len(data)
+        options.ctx_in, options.ctx_size_in = context, 24
+        options.repeat = repeat
+        if live_frames:
+            options.flags = _TEST_XDP_LIVE_FRAMES
+        else:
+            options.data_out, options.data_size_out = output, len(data) + _HEADROOM
+        _check(_lib().bpf_prog_test_run_opts(self.fd, options), f"test-run {self.name}")
+        size = 0 if live_frames else options.data_size_out
+        return TestRun(options.retval, bytes(_ffi.buffer(output, size)), options.duration)
+
+    def call(self, context: bytes) -> bytes:
+        """Run a program of type syscall once; gives back the context as the program left it."""
+        options: Any = _ffi.new("struct bpf_test_run_opts *")
+        memory = _ffi.new("char[]", context)
+        options.sz = _ffi.sizeof("struct bpf_test_run_opts")
+        options.ctx_in, options.ctx_size_in = memory, len(context)
+        _check(_lib().bpf_prog_test_run_opts(self.fd, options), f"call {self.name}")
+        return bytes(_ffi.buffer(memory, len(context)))
+
+    def verified_instructions(self) -> int:
+        """How many instructions the verifier walked through; it gives up at a million."""
+        info = _info(self.fd, 232, f"program {self.name}")
+        return int(struct.unpack_from("=I", info, _VERIFIED_INSTRUCTIONS_OFFSET)[0])
+
+
+class Object:
+    """A BPF object file on its way into the kernel: open, size and set, load, use, close."""
+
+    def __init__(self, handle: Any, path: Path) -> None:
+        self._handle = handle
+        self._path = path
+        self._maps: dict[str, Map] = {}
+        self._logs: dict[str, Any] = {}
+
+    @classmethod
+    def open(cls, path: Path) -> Object:
+        """Read the object file. Raises BpfError if it is not there or is not one."""
+        if not path.is_file():
+            raise BpfError(f"no BPF object at {path}: run `make build`")
+        handle = _lib().bpf_object__open_file(os.fsencode(path), _ffi.NULL)
+        if handle == _ffi.NULL:
+            raise BpfError(f"open BPF object {path}", _ffi.errno, _last_warning())
+        return cls(handle, path)
+
+    def layout(self, prefix: str = "hp_") -> Layout:
+        """Structures and enumerations of the object whose names begin with `prefix`."""
+        return read_layout(self._raw_btf(), prefix)
+
+    def check_layout(self, digest: str) -> None:
+        """Refuse an object whose layout is not the one relay.dataplane.abi was generated from."""
+        found = self.layout().digest()
+        if found != digest:
+            raise BpfError(f"{self._path} has layout {found}, this program speaks {digest}: run `make build`")
+
+    def set_rodata(self, variable: str, value: bytes) -> None:
+        """Set a `const volatile` variable; before the load."""
+        offset, size = self._rodata_variable(variable)
+        if size != len(value):
+            raise BpfError(f"variable {variable} has {size} bytes, not {len(value)}")
+        length = _ffi.new("size_t *")
+        data = _lib().bpf_map__initial_value(self._rodata(), length)
+        if data == _ffi.NULL:
+            raise BpfError(f"set variable {variable} of {self._path}: the object is loaded already")
+        _ffi.buffer(data, length[0])[offset : offset + size] = value
+
+    def load(self) -> None:
+        """Make the maps and hand the programs to the verifier. Raises VerifierError, BpfError."""
+        self._keep_verifier_logs()
+        result = _lib().bpf_object__load(self._handle)
+        if result < 0:
+            for name, text in self._logs.items():
+                if log := _text(_ffi.string(text)):
+                    raise VerifierError(name, -result, log)
+            raise BpfError(f"load {self._path}", -result, _last_warning())
+        self._logs.clear()
+        for map_ in self._maps.values():
+            map_.fd = _lib().bpf_map__fd(map_._handle)
+
+    def map(self, name: str) -> Map:
+        """A map by name; its descriptor is there once the object is loaded."""
+        if name not in self._maps:
+            handle = _lib().bpf_object__find_map_by_name(self._handle, name.encode())
+            if handle == _ffi.NULL:
+                raise BpfError(f"{self._path} has no map {name}: run `make build`")
+            fd, key_size = _lib().bpf_map__fd(handle), _lib().bpf_map__key_size(handle)
+            value_size, entries = _lib().bpf_map__value_size(handle), _lib().bpf_map__max_entries(handle)
+            self._maps[name] = Map(name, fd, key_size, value_size, entries, handle)
+        return self._maps[name]
+
+    def program(self, name: str) -> Program:
+        """A loaded program by the name of its function."""
+        handle = _lib().bpf_object__find_program_by_name(self._handle, name.encode())
+        if handle == _ffi.NULL:
+            raise BpfError(f"{self._path} has no program {name}: run `make build`")
+        return Program(name, _check(_lib().bpf_program__fd(handle), f"program {name} is not loaded"))
+
+    def close(self) -> None:
+        """Let go of maps and programs; what is attached or pinned stays. Safe to call twice."""
+        for map_ in self._maps.values():
+            map_.close()
+        self._maps.clear()
+        if self._handle is not None:
+            _lib().bpf_object__close(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _raw_btf(self) -> bytes:
+        btf = _lib().bpf_object__btf(self._handle)
+        if btf == _ffi.NULL:
+            raise BpfError(f"{self._path} carries no BTF: run `make build`")
+        size = _ffi.new("uint32_t *")
+        data = _lib().btf__raw_data(btf, size)
+        return bytes(_ffi.buffer(data, size[0]))
+
+    def _rodata(self) -> Any:
+        handle = _ffi.NULL
+        while (handle := _lib().bpf_object__next_map(self._handle, handle)) != _ffi.NULL:
+            if _text(_ffi.string(_lib().bpf_map__name(handle))).endswith(".rodata"):
+                return handle
+        raise BpfError(f"{self._path} has no constants: run `make build`")
+
+    def _rodata_variable(self, name: str) -> tuple[int, int]:
+        variables = read_variables(self._raw_btf(), ".rodata")
+        if name not in variables:
+            raise BpfError(f"{self._path} has no constant {name}: run `make build`")
+        return variables[name]
+
+    def _keep_verifier_logs(self) -> None:
+        handle = _ffi.NULL
+        while (handle := _lib().bpf_object__next_program(self._handle, handle)) != _ffi.NULL:
+            text = _ffi.new("char[]", _LOG_SIZE)
+            self._logs[_text(_ffi.string(_lib().bpf_program__name(handle)))] = text
+            _lib().bpf_program__set_log_buf(handle, text, _LOG_SIZE)
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        raise BpfError(what, -result)
+    return result
+
+
+def _text(raw: Any) -> str:
+    return bytes(raw).decode(errors="replace")
+
+
+def _summary(log: str) -> str:
+    """The line of a verifier log that says why; what follows it is statistics."""
+    statistics = ("processed ", "verification time", "stack depth", "max_states")
+    lines = [line.strip() for line in log.splitlines() if line.strip() and not line.startswith(statistics)]
+    return lines[-1] if lines else "no reason given"
+
+
+def _map_memory(name: str, fd: int, size: int) -> mmap.mmap:
+    try:
+        return mmap.mmap(fd, size)
+    except OSError as error:
+        raise BpfError(f"map the memory of map {name}", error.errno or 0) from error
+
+
+def _pin(fd: int, path: Path, what: str) -> None:
+    _check(_lib().bpf_obj_pin(fd, os.fsencode(path)), f"pin {what} at {path}")
+
+
+def _open_pin(path: Path) -> int:
+    return _check(_lib().bpf_obj_get(os.fsencode(path)), f"open pin {path}")
+
+
+def _info(fd: int, size: int, what: str) -> bytes:
+    memory, length = _ffi.new("char[]", size), _ffi.new("uint32_t *", size)
+    _check(_lib().bpf_obj_get_info_by_fd(fd, memory, length), f"ask the kernel about {what}")
+    return bytes(_ffi.buffer(memory))
+
+
+@functools.cache
+def _possible_cpus() -> int:
+    return _check(_lib().libbpf_num_possible_cpus(), "count the possible CPUs")
+
+
+_warnings: deque[str] = deque(maxlen=8)
+
+
+@_ffi.callback("int(int, const char *, void *)")
+def _print(level: int, text_format: Any, arguments: Any) -> int:
+    """Keeps libbpf's warnings for the error they precede. A va_list is passed by address on x86-64 and arm64."""
+    if level == 0:
+        text = _ffi.new("char[]", 1024)
+        _libc().vsnprintf(text, 1024, text_format, arguments)
+        _warnings.append(_text(_ffi.string(text)).strip())
+    return 0
+
+
+def _last_warning() -> str:
+    warning = _warnings[-1] if _warnings else ""
+    _warnings.clear()
+    return warning
+
+
+@functools.cache
+def _libc() -> Any:
+    return _ffi.dlopen(None)
+
+
+@functools.cache
+def _lib() -> Any:
+    try:
+        library: Any = _ffi.dlopen("libbpf.so.1")
+    except OSError as error:
+        raise BpfError(f"libbpf 1.x cannot be loaded ({error}): install the package libbpf1") from error
+    library.libbpf_set_print(_print)
+    return library
