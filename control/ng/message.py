@@ -1,0 +1,154 @@
+"""One ng datagram: `<cookie> SP <dictionary>`, in bencode or JSON, and the memory of replies already given.
+
+A proxy that hears nothing for a second sends the same datagram again. It must get the same reply, and nothing may be
+done twice: CookieCache knows what was answered. Unlike the peer's, its key holds the sender's address, since two
+proxies of equal process ids use equal cookies; and a changed request under an old cookie is a new request, since a
+restarted proxy counts from zero again.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from control.ng import bencode
+from relay.types import Endpoint
+
+__all__ = ["CookieCache", "Encoding", "Exchange", "MessageError", "Request", "decode", "encode"]
+
+MAX_COOKIE = 256
+"""Bytes of a cookie; proxies use about 20."""
+
+
+class Encoding(enum.Enum):
+    """How a dictionary is written; a reply uses its request's."""
+
+    BENCODE = "bencode"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A decoded datagram: the cookie that its reply carries, the encoding its reply uses, and the dictionary."""
+
+    cookie: bytes
+    encoding: Encoding
+    body: dict[str, Any]
+
+
+class MessageError(Exception):
+    """The datagram is no request. The text is the reply's error-reason; without a cookie nobody can be told."""
+
+    def __init__(self, text: str, cookie: bytes | None = None, encoding: Encoding = Encoding.BENCODE) -> None:
+        super().__init__(text)
+        self.cookie = cookie
+        self.encoding = encoding
+
+
+def decode(datagram: bytes) -> Request:
+    """Take a datagram apart. Raises MessageError, with the cookie where there is one."""
+    space = datagram.find(b" ", 0, MAX_COOKIE + 1)
+    if space <= 0:
+        raise MessageError("No cookie in message")
+    cookie, payload = datagram[:space], datagram[space + 1 :]
+    kind = payload[:1]
+    if kind == b"d":
+        return Request(cookie, Encoding.BENCODE, _bencode(cookie, payload))
+    if kind == b"{":
+        return Request(cookie, Encoding.JSON, _json(cookie, payload))
+    raise MessageError("Invalid NG data format" if kind else "Invalid data (no payload)", cookie)
+
+
+def _bencode(cookie: bytes, payload: bytes) -> dict[str, Any]:
+    try:
+        body: dict[str, Any] = bencode.decode(payload)
+    except bencode.BencodeError as error:
+        raise MessageError(f"Could not decode bencode dictionary: {error}", cookie) from error
+    return body
+
+
+def _json(cookie: bytes, payload: bytes) -> dict[str, Any]:
+    try:
+        body: dict[str, Any] = json.loads(payload.decode("utf-8", "surrogateescape"))
+    except (ValueError, RecursionError) as error:
+        raise MessageError("Could not decode JSON dictionary", cookie, Encoding.JSON) from error
+    return body
+
+
+def encode(cookie: bytes, encoding: Encoding, reply: dict[str, Any]) -> bytes:
+    """The datagram of a reply. Raises TypeError where the dictionary holds what the encoding cannot express."""
+    if encoding is Encoding.BENCODE:
+        return cookie + b" " + bencode.encode(reply)
+    return cookie + b" " + bencode.to_bytes(json.dumps(reply, ensure_ascii=False, separators=(",", ":")))
+
+
+class Exchange:
+    """One request and, once there is one, its reply. `waiting` counts repeats that came before the reply."""
+
+    __slots__ = ("digest", "reply", "waiting")
+
+    def __init__(self, digest: int) -> None:
+        self.digest = digest
+        self.reply: bytes | None = None
+        self.waiting = 0
+
+
+class CookieCache:
+    """Replies by sender and cookie, each kept 30 to 60 seconds.
+
+    Two generations: every `lifetime` seconds the older is forgotten and the younger takes its place. A generation that
+    reaches its share of `max_entries` or `max_bytes` ends early (`crowded` counts that), so that memory stays bounded
+    whatever comes in.
+    """
+
+    ENTRY_COST = 400
+    """Bytes of memory per entry beside the reply itself: two tuples, cookie, Exchange, slot in the dictionary."""
+
+    def __init__(self, lifetime: float = 30.0, max_entries: int = 131_072, max_bytes: int = 256 << 20) -> None:
+        self._lifetime = lifetime
+        self._entries = max_entries // 2
+        self._limit = max_bytes // 2
+        self._young: dict[tuple[Endpoint, bytes], Exchange] = {}
+        self._old: dict[tuple[Endpoint, bytes], Exchange] = {}
+        self._bytes = 0
+        self._since = float("-inf")
+        self.crowded = 0
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def begin(self, source: Endpoint, cookie: bytes, datagram: bytes, now: float) -> tuple[Exchange, bool]:
+        """The exchange this datagram belongs to, and whether it is a repeat.
+
+        For a repeat: send `reply`, or nothing where it is None yet, `finish` will count it. Otherwise do the work and
+        call `finish`.
+        """
+        if now - self._since >= self._lifetime:
+            self._turn(now)
+        key = (source, cookie)
+        digest = hash(datagram)
+        known = self._young.get(key) or self._old.get(key)
+        if known is not None and known.digest == digest:
+            known.waiting += known.reply is None
+            return known, True
+        if len(self._young) >= self._entries or self._bytes >= self._limit:
+            self.crowded += 1
+            self._turn(now)
+        exchange = self._young[key] = Exchange(digest)
+        self._bytes += self.ENTRY_COST + len(cookie)
+        return exchange, False
+
+    def finish(self, exchange: Exchange, reply: bytes) -> int:
+        """Keep the reply, and say how often to send it: once, and once for every repeat that came meanwhile."""
+        exchange.reply = reply
+        self._bytes += len(reply)
+        return 1 + exchange.waiting
+
+    def _turn(self, now: float) -> None:
+        idle = now - self._since >= 2 * self._lifetime
+        self._old = {} if idle else self._young
+        self._young = {}
+        self._bytes = 0
+        self._since = now

@@ -1,0 +1,122 @@
+"""What parse makes of an SDP body and rewrite reads: lines in order, with the parts the relay needs taken out.
+
+A kept line stands here as the text that goes out again, without its line ending. Attributes carry their name beside
+the text, so that rewriting sorts and drops by name and never looks into a line it does not change.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from relay.types import Direction
+
+__all__ = [
+    "Attribute",
+    "MediaSection",
+    "Origin",
+    "RewriteOptions",
+    "RtcpAttribute",
+    "SdpError",
+    "SessionDescription",
+]
+
+
+class SdpError(ValueError):
+    """The body cannot be used. The text is the reply's error-reason; `detail` says where and why, for the log."""
+
+    def __init__(self, text: str = "Failed to parse SDP", detail: str = "") -> None:
+        super().__init__(text)
+        self.detail = detail
+
+
+Attribute = tuple[str, str]
+"""Name of an attribute and its whole line: ("rtpmap", "a=rtpmap:0 PCMU/8000")."""
+
+
+class Origin(NamedTuple):
+    """An o= line (RFC 8866 section 5.2). All fields are the sender's text; the address may be a host name."""
+
+    username: str
+    session_id: str
+    version: str
+    network: str
+    family: str
+    address: str
+
+    def __str__(self) -> str:
+        return "o=" + " ".join(self)
+
+
+@dataclass(slots=True)
+class MediaSection:
+    """One m-line and what follows it (RFC 8866 section 5.14)."""
+
+    kind: str
+    port: int
+    protocol: str
+    formats: list[str]
+    address: str | None = None
+    """Of its own c= line, canonical; None where the session's holds."""
+    direction: Direction | None = None
+    """Of its own attribute; None where the session's, or else sendrecv, holds."""
+    rtcp: str | None = None
+    """Value of a=rtcp (RFC 3605)."""
+    rtcp_mux: bool = False
+    information: list[str] = field(default_factory=list)
+    """i= lines."""
+    bandwidth: list[str] = field(default_factory=list)
+    """b= lines."""
+    attributes: list[Attribute] = field(default_factory=list)
+    """All attributes in their order, those above included."""
+
+    @property
+    def is_rtp(self) -> bool:
+        """Whether the transport is an RTP profile: RTP/AVP and its relatives, secured or not."""
+        return "RTP/" in self.protocol
+
+
+@dataclass(slots=True)
+class SessionDescription:
+    """A whole body."""
+
+    origin: Origin
+    name: str = "s=-"
+    """The s= line."""
+    about: list[str] = field(default_factory=list)
+    """i=, u=, e= and p= lines."""
+    address: str | None = None
+    """Of the session's c= line, canonical."""
+    bandwidth: list[str] = field(default_factory=list)
+    """b= lines."""
+    timing: list[str] = field(default_factory=list)
+    """t=, r= and z= lines."""
+    direction: Direction | None = None
+    attributes: list[Attribute] = field(default_factory=list)
+    """The session's own, in their order, the direction included."""
+    media: list[MediaSection] = field(default_factory=list)
+
+
+class RtcpAttribute(enum.Enum):
+    """How a=rtcp is written (RFC 3605)."""
+
+    PORT = "port"
+    FULL = "full"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class RewriteOptions:
+    """What a command's flags ask of the outgoing body."""
+
+    replace_origin: bool = False
+    """Write the relay's address into o= (`replace origin`)."""
+    rtcp_attribute: RtcpAttribute = RtcpAttribute.PORT
+    """`no-rtcp-attribute`, `full-rtcp-attribute`."""
+    original_direction: bool = False
+    """Leave direction attributes where and as they came (`original-sendrecv`)."""
+    remove_ice: bool = False
+    """Drop everything of ICE (`ICE=remove`)."""
+    zero_address: bool = False
+    """Write the relay's address also for a held stream (`replace zero-address`)."""

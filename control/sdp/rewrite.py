@@ -1,0 +1,194 @@
+"""Model to SDP text: a new body in a fixed order, with the relay's addresses and ports in the sender's description."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from control.sdp.model import (
+    Attribute,
+    MediaSection,
+    RewriteOptions,
+    RtcpAttribute,
+    SdpError,
+    SessionDescription,
+)
+from control.sdp.parse import DIRECTIONS, STATIC_PAYLOAD_TYPES
+from relay.types import Direction, LocalMedia
+
+__all__ = ["rewrite"]
+
+ICE = frozenset(
+    {
+        "candidate",
+        "end-of-candidates",
+        "ice-lite",
+        "ice-mismatch",
+        "ice-options",
+        "ice-pacing",
+        "ice-pwd",
+        "ice-ufrag",
+        "remote-candidates",
+    }
+)
+HEAD = ("mid", "label")
+"""Attributes written right behind c= and b=; all a rejected section keeps."""
+PER_FORMAT = frozenset({"rtpmap", "fmtp", "rtcp-fb"})
+"""Attributes that start with a payload type and are grouped by it."""
+TAIL = (
+    "crypto",
+    "setup",
+    "fingerprint",
+    "tls-id",
+    "ptime",
+    "maxptime",
+    "ice-ufrag",
+    "ice-pwd",
+    "ice-options",
+    "candidate",
+    "end-of-candidates",
+)
+"""Attributes written behind the direction and a=rtcp, in this order."""
+CONSUMED = frozenset({"rtcp", "rtcp-mux", "bundle-only"})
+"""Attributes the relay writes itself, or that say what the relayed body does not do."""
+PLACED = frozenset(HEAD) | PER_FORMAT | frozenset(TAIL) | CONSUMED | frozenset(DIRECTIONS) | {"rtcp-mux-only"}
+
+STATIC_RTPMAPS = {
+    str(number): f"a=rtpmap:{number} {encoding}/{clock}" + ("/2" if number == 10 else "")
+    for number, encoding, clock in STATIC_PAYLOAD_TYPES.values()
+}
+
+
+def rewrite(session: SessionDescription, media: Sequence[LocalMedia], options: RewriteOptions) -> str:
+    """The body for the other party; `media` has one entry per m-line. Raises SdpError where it has not.
+
+    The model is left as it is.
+    """
+    if len(media) != len(session.media):
+        raise SdpError("Error rewriting SDP", f"{len(media)} media for {len(session.media)} m-lines")
+    lines = _session(session, media, options)
+    for section, local in zip(session.media, media, strict=True):
+        _section(lines, session, section, local, options)
+    lines.append("")
+    return "\r\n".join(lines)
+
+
+def _session(session: SessionDescription, media: Sequence[LocalMedia], options: RewriteOptions) -> list[str]:
+    """The lines above the first m-line; never a c= line, each section has its own."""
+    origin = session.origin
+    local = next((entry.rtp for entry in media if entry.rtp is not None), None)
+    if options.replace_origin and local is not None:
+        origin = origin._replace(family=_family(local.ip), address=local.ip)
+    lines = ["v=0", f"o={' '.join(origin)}", session.name, *session.about, *session.bandwidth]
+    lines += session.timing or ["t=0 0"]
+    for name, line in session.attributes:
+        if name in DIRECTIONS and not options.original_direction:
+            continue
+        if name in ICE and options.remove_ice:
+            continue
+        if name == "group" and line.startswith("a=group:BUNDLE"):
+            continue
+        lines.append(line)
+    return lines
+
+
+def _section(
+    lines: list[str], session: SessionDescription, section: MediaSection, local: LocalMedia, options: RewriteOptions
+) -> None:
+    """Append one m-line and what belongs to it."""
+    formats = " ".join(section.formats)
+    if section.kind == "message":
+        address = section.address or session.address or "0.0.0.0"
+        lines += (f"m=message {section.port} {section.protocol} {formats}", *section.information)
+        lines += (f"c=IN {_family(address)} {address}", *section.bandwidth)
+        lines += (line for _, line in section.attributes)
+        return
+    if local.rtp is None:
+        lines += (f"m={section.kind} 0 {section.protocol} {formats}", "c=IN IP4 0.0.0.0")
+        lines += (line for wanted in HEAD for name, line in section.attributes if name == wanted)
+        return
+    ip = local.rtp.ip
+    if local.held and not options.zero_address:
+        ip = "::" if ":" in ip else "0.0.0.0"
+    lines += (f"m={section.kind} {local.rtp.port} {section.protocol} {formats}", *section.information)
+    lines += (f"c=IN {_family(ip)} {ip}", *section.bandwidth)
+    if section.is_rtp:
+        _rtp_attributes(lines, section, local, ip, options)
+    else:
+        _other_attributes(lines, session, section, local, options)
+
+
+def _rtp_attributes(
+    lines: list[str], section: MediaSection, local: LocalMedia, ip: str, options: RewriteOptions
+) -> None:
+    """Attributes of an RTP section: by payload type, then unknown ones in their order, then the relay's own."""
+    placed: dict[str, list[str]] = {}
+    others: list[str] = []
+    formats: dict[str, list[str]] = {number: [] for number in section.formats}
+    for name, line in section.attributes:
+        if options.remove_ice and name in ICE:
+            continue
+        if name not in PLACED:
+            others.append(line)
+        elif name in PER_FORMAT:
+            number = line[len(name) + 3 :].partition(" ")[0]
+            formats.get(number, others if number == "*" else []).append(line)
+        else:
+            placed.setdefault(name, []).append(line)
+    for name in HEAD:
+        lines += placed.get(name, ())
+    _formats(lines, formats)
+    lines += others
+    _direction(lines, section.attributes, local.direction, options)
+    _rtcp(lines, local, ip, options, placed)
+    for name in TAIL:
+        lines += placed.get(name, ())
+
+
+def _formats(lines: list[str], formats: dict[str, list[str]]) -> None:
+    """Each payload type's attributes, rtpmap first and never absent for a static type."""
+    for number, found in formats.items():
+        if len(found) > 1:
+            found.sort(key=_is_no_rtpmap)
+        if (not found or _is_no_rtpmap(found[0])) and number in STATIC_RTPMAPS:
+            lines.append(STATIC_RTPMAPS[number])
+        lines += found
+
+
+def _is_no_rtpmap(line: str) -> bool:
+    return not line.startswith("a=rtpmap:")
+
+
+def _direction(lines: list[str], attributes: list[Attribute], direction: Direction, options: RewriteOptions) -> None:
+    if options.original_direction:
+        lines += (line for name, line in attributes if name in DIRECTIONS)
+    else:
+        lines.append(f"a={direction.value}")
+
+
+def _rtcp(
+    lines: list[str], local: LocalMedia, ip: str, options: RewriteOptions, placed: dict[str, list[str]]
+) -> None:
+    """a=rtcp and a=rtcp-mux; rtcp-mux-only (RFC 8858) stays where there is no other port to fall back on."""
+    if local.rtcp is not None and local.rtp is not None and options.rtcp_attribute is not RtcpAttribute.NONE:
+        elsewhere = local.rtcp.ip != local.rtp.ip
+        address = local.rtcp.ip if elsewhere else ip
+        full = elsewhere or options.rtcp_attribute is RtcpAttribute.FULL
+        lines.append(f"a=rtcp:{local.rtcp.port}" + (f" IN {_family(address)} {address}" if full else ""))
+    if local.rtcp_mux:
+        lines.append("a=rtcp-mux")
+        if local.rtcp in (None, local.rtp):
+            lines += placed.get("rtcp-mux-only", ())
+
+
+def _other_attributes(
+    lines: list[str], session: SessionDescription, section: MediaSection, local: LocalMedia, options: RewriteOptions
+) -> None:
+    """Attributes of a section that is not RTP: all as they came, but for the direction, which is the relay's to say."""
+    for name, line in section.attributes:
+        if not (name in DIRECTIONS or (options.remove_ice and name in ICE)):
+            lines.append(line)
+    _direction(lines, section.attributes, local.direction, options)
+
+
+def _family(ip: str) -> str:
+    return "IP6" if ":" in ip else "IP4"
