@@ -1,0 +1,1 @@
+"""One program per claim, each measured against what it is compared with in one interleaved run (bench/README.md)."""

@@ -1,0 +1,150 @@
+"""The generator object from Python: fill its flow table, order a run, read what came back (generator.bpf.c)."""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.layers.rtp import RTP
+
+from bench.flows import Flow, pack
+from bench.report import ROOT
+from relay.dataplane.btf import Struct
+from relay.dataplane.libbpf import BpfError, Link, Object, TestRun, XdpMode
+
+__all__ = ["OBJECT", "PACKET_SIZE", "Generator", "Order", "Target", "open_program"]
+
+OBJECT = ROOT / "build" / "generator.bpf.o"
+_PAYLOAD = bytes(range(160))
+"""20 ms of G.711."""
+_SAMPLES = 160
+_U32 = struct.Struct("=I")
+PACKET_SIZE = 14 + 20 + 8 + 12 + len(_PAYLOAD)
+_REFLECTOR_SLOT = 3
+"""TARGETS - 1 of generator.bpf.c."""
+
+
+class Target(enum.IntEnum):
+    """Whose stream of packets goes on; the value is the slot of its cursor and of its device."""
+
+    RELAY = 0
+    REFLECTOR = 1
+    BASELINE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to send: `rate` in packets per second, 0 as fast as it goes; MACs as `aa:bb:cc:dd:ee:ff`."""
+
+    target: Target
+    destination_mac: str
+    source_mac: str
+    rate: float = 0.0
+    burst: int = 64
+
+
+class Generator:
+    """A loaded generator. Closing it lets go of all it attached."""
+
+    def __init__(self, path: Path = OBJECT) -> None:
+        self._object = Object.open(path)
+        self._dtypes = {entry.name: _dtype(entry) for entry in self._object.layout("gen_").structs}
+        self._object.load()
+        self._flows = self._object.map("flows").array(self._dtypes["gen_flow"])
+        self._order = self._object.map("orders").array(self._dtypes["gen_order"])
+        self._cursors = self._object.map("cursors").array(self._dtypes["gen_cursor"])
+        self._sunk = self._object.map("sunk").array(np.dtype("u8"))
+        self._links: list[Link] = []
+        self._count = 0
+        self._packet = bytes(Ether(type=0x0800) / IP() / UDP() / RTP() / _PAYLOAD)
+
+    def set_flows(self, flows: Sequence[Flow]) -> None:
+        """Send these flows in this order from now on; every stream goes on with its next packet."""
+        if not 0 < len(flows) <= len(self._flows):
+            raise ValueError(f"1 to {len(self._flows)} flows, not {len(flows)}")
+        self._flows[: len(flows)] = pack(flows, _PAYLOAD, self._flows.dtype)
+        self._count = len(flows)
+        self._cursors["position"] = 0
+        self._cursors["pass"] += 1
+
+    def set_device(self, target: Target, ifindex: int) -> None:
+        """The device that packets for `target` are sent into; called inside the device's namespace."""
+        self._object.map("devices").update(_U32.pack(target), _U32.pack(ifindex))
+
+    def attach_sink(self, ifindex: int) -> None:
+        """Count and end the media that arrives at this interface."""
+        self._links.append(self._object.program("sink").attach_xdp(ifindex, XdpMode.NATIVE))
+
+    def attach_reflector(self, ifindex: int) -> None:
+        """Send back whatever UDP arrives at this interface; called inside its namespace."""
+        self._object.map("devices").update(_U32.pack(_REFLECTOR_SLOT), _U32.pack(ifindex))
+        self._links.append(self._object.program("reflect").attach_xdp(ifindex, XdpMode.NATIVE))
+
+    def sunk(self, ifindex: int) -> int:
+        """Media packets that have arrived at this interface's sink."""
+        return int(self._sunk[ifindex % len(self._sunk)])
+
+    def send(self, order: Order, packets: int) -> None:
+        """Send live packets, in one long call: each call costs some 25 ms of tearing down."""
+        self._place(order)
+        self._object.program("send").test_run(self._packet, repeat=packets, live_frames=True)
+
+    def empty(self, name: str) -> int:
+        """The descriptor of an empty program, `empty_tx` or `empty_redirect`, to compare with."""
+        return self._object.program(name).fd
+
+    def drive(self, order: Order, program: int, packets: int, ifindex: int) -> TestRun:
+        """Hand packets to the program with this descriptor as if they came in on `ifindex`; nothing is sent."""
+        self._place(order)
+        self._object.map("under_test").update(_U32.pack(0), _U32.pack(program))
+        return self._object.program("drive").test_run(self._packet, ifindex, packets)
+
+    def close(self) -> None:
+        """Detach everything and free the tables."""
+        for link in self._links:
+            link.close()
+        self._links.clear()
+        self._object.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _place(self, order: Order) -> None:
+        row = self._order[0]
+        row["target"] = row["device"] = order.target
+        row["flows"] = self._count
+        row["burst"] = order.burst
+        row["interval"] = round(order.burst / order.rate * 1e9) if order.rate else 0
+        row["destination_mac"] = _mac(order.destination_mac)
+        row["source_mac"] = _mac(order.source_mac)
+        row["samples"] = _SAMPLES
+
+
+def open_program(identity: int) -> int:
+    """A descriptor of a loaded program, by the number `ip link` and bpftool show. The caller closes it."""
+    fd: int = ctypes.CDLL("libbpf.so.1", use_errno=True).bpf_prog_get_fd_by_id(identity)
+    if fd < 0:
+        raise BpfError(f"open program {identity}", -fd)
+    return fd
+
+
+def _dtype(entry: Struct) -> np.dtype[Any]:
+    return np.dtype([(field.name, field.kind, () if field.count is None else (field.count,)) for field in entry.fields])
+
+
+def _mac(text: str) -> list[int]:
+    return list(bytes.fromhex(text.replace(":", "")))
