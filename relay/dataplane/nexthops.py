@@ -1,0 +1,269 @@
+"""The table of next hops: which device and which MAC addresses lead to each destination, kept right by netlink.
+
+Rules name a next hop by its index. Several destinations share one (a gateway), so that a neighbour whose MAC address
+changes costs one store. The kernel is asked to keep a neighbour resolved while rules use it; packets to one that is not
+resolved yet go up to user space, and out by the kernel (relay.dataplane.slowpath).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from relay.nic.links import Link, Neighbour, Route
+
+_STATE_READY = 1
+_WORDS = 4  # 8-byte words per entry
+_IDLE_SECONDS = 60.0
+_ROUTES_KEPT = 8192
+_BATCH = 200  # destinations looked up again in one turn of the event loop, some 3 ms
+
+
+class Kernel(Protocol):
+    """What is asked of the kernel; relay.nic.links.Rtnetlink answers it."""
+
+    def route(self, destination: str, source: str | None = None) -> Route | None: ...
+
+    def resolve(self, ifindex: int, ip: str) -> None: ...
+
+    def release(self, neighbour: Neighbour) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Hop:
+    """One entry of the table: a neighbour behind a device."""
+
+    index: int
+    ifindex: int
+    ip: str
+    mtu: int
+    destinations: int = 0
+    idle_since: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Destination:
+    """An address that rules send to from `source`, its next hop (None: no way there) and the rules that use it."""
+
+    ip: str
+    source: str
+    hop: Hop | None = None
+    users: set[int] = field(default_factory=set)
+
+    @property
+    def index(self) -> int:
+        """What a rule's next-hop slot holds; 0: none."""
+        return self.hop.index if self.hop else 0
+
+
+class NextHops:
+    """Destinations in use and the mapped table of their next hops.
+
+    `words` is the table as 64-bit words; `slot` gives a device's place in the devmap (None: it cannot have one); `moved`
+    is told of each rule whose destination has got another next hop; `later` runs a function in the loop's next turn.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        words: memoryview,
+        slot: Callable[[int], int | None],
+        moved: Callable[[int], None],
+        later: Callable[[Callable[[], None]], object],
+    ) -> None:
+        self._kernel = kernel
+        self._words = words
+        self._halves = words.cast("B").cast("I")
+        self._slot = slot
+        self._moved = moved
+        self._later = later
+        self._capacity = len(words) // _WORDS
+        self._links: dict[int, Link] = {}
+        self._neighbours: dict[tuple[int, str], Neighbour] = {}
+        self._routes: dict[tuple[str, str], Route | None] = {}
+        self._destinations: dict[tuple[str, str], Destination] = {}
+        self._hops: dict[tuple[int, str], Hop] = {}
+        self._idle: set[Hop] = set()
+        self._free: deque[int] = deque()
+        self._top = 1
+        self._dirty: deque[Destination] = deque()
+        self.exhausted = 0
+
+    def acquire(self, source: str, ip: str, user: int) -> Destination:
+        """The destination `ip` as seen from the local address `source`, now used by the rule `user`."""
+        key = source, ip
+        destination = self._destinations.get(key)
+        if destination is None:
+            destination = self._destinations[key] = Destination(ip, source)
+            self._assign(destination, self._route(key))
+        destination.users.add(user)
+        return destination
+
+    def release(self, destination: Destination, user: int, now: float) -> None:
+        """The rule `user` sends there no more."""
+        destination.users.discard(user)
+        if not destination.users and self._destinations.pop((destination.source, destination.ip), None):
+            self._leave(destination, now)
+
+    def ready(self, destination: Destination) -> bool:
+        """Whether packets leave there from the fast path."""
+        return bool(destination.hop) and self._words[destination.index * _WORDS] >> 48 == _STATE_READY
+
+    def devices(self) -> set[int]:
+        """The devices that next hops in use are behind."""
+        return {hop.ifindex for hop in self._hops.values() if hop.destinations}
+
+    def counts(self) -> tuple[int, int]:
+        """Next hops in the table, and how many of them are resolved."""
+        resolved = sum(self._words[hop.index * _WORDS] >> 48 == _STATE_READY for hop in self._hops.values())
+        return len(self._hops), resolved
+
+    def load(self, links: dict[int, Link], neighbours: Iterable[Neighbour]) -> None:
+        """Take the whole state of the host: at the start, and when events were lost."""
+        self._neighbours = {(n.ifindex, n.ip): n for n in neighbours}
+        self.links_changed(links)
+
+    def links_changed(self, links: dict[int, Link]) -> None:
+        """Devices came, went or changed address or MTU."""
+        self._links = links
+        self.routes_changed()
+        for hop in list(self._hops.values()):
+            self._refresh(hop)
+
+    def routes_changed(self) -> None:
+        """Look up every destination again, some at a time."""
+        self._routes.clear()
+        idle = not self._dirty
+        self._dirty = deque(self._destinations.values())
+        if idle and self._dirty:
+            self._later(self._settle)
+
+    def neighbours_changed(self, neighbours: Iterable[Neighbour]) -> None:
+        """Apply what the kernel learned of neighbours."""
+        for neighbour in neighbours:
+            key = neighbour.ifindex, neighbour.ip
+            if neighbour.gone:
+                self._neighbours.pop(key, None)
+            else:
+                self._neighbours[key] = neighbour
+            hop = self._hops.get(key)
+            if hop is None:
+                continue
+            self._write(hop)
+            if neighbour.gone and hop.destinations:
+                self._resolve(hop)
+
+    def expire(self, now: float) -> None:
+        """Free the entries no rule has used for a minute."""
+        for hop in [h for h in self._idle if h.idle_since is not None and now - h.idle_since >= _IDLE_SECONDS]:
+            self._idle.discard(hop)
+            del self._hops[hop.ifindex, hop.ip]
+            self._words[hop.index * _WORDS] = 0
+            self._free.append(hop.index)
+            self._release(hop)
+
+    def close(self) -> None:
+        """Let the neighbours that were kept resolved age again."""
+        for hop in self._hops.values():
+            self._release(hop)
+        self._hops.clear()
+        self._destinations.clear()
+        self._dirty.clear()
+        self._halves.release()
+
+    def _settle(self) -> None:
+        for _ in range(min(_BATCH, len(self._dirty))):
+            destination = self._dirty.popleft()
+            if destination.users:
+                self._look_again(destination)
+        if self._dirty:
+            self._later(self._settle)
+
+    def _look_again(self, destination: Destination) -> None:
+        before = destination.hop
+        self._assign(destination, self._route((destination.source, destination.ip)))
+        if destination.hop is not before:
+            if before:
+                self._drop(before, 0.0)
+            for user in destination.users:
+                self._moved(user)
+        elif before:
+            before.destinations -= 1  # _assign counted it a second time
+
+    def _route(self, key: tuple[str, str]) -> Route | None:
+        if key in self._routes:
+            return self._routes[key]
+        if len(self._routes) >= _ROUTES_KEPT:
+            self._routes.clear()
+        source, ip = key
+        route = self._routes[key] = self._kernel.route(ip, source)
+        return route
+
+    def _assign(self, destination: Destination, route: Route | None) -> None:
+        hop = self._hop(route) if route else None
+        destination.hop = hop
+        if hop:
+            hop.destinations += 1
+            hop.idle_since = None
+            self._idle.discard(hop)
+
+    def _leave(self, destination: Destination, now: float) -> None:
+        if destination.hop:
+            self._drop(destination.hop, now)
+
+    def _drop(self, hop: Hop, now: float) -> None:
+        hop.destinations -= 1
+        if not hop.destinations:
+            hop.idle_since = now
+            self._idle.add(hop)
+
+    def _hop(self, route: Route) -> Hop | None:
+        key = route.ifindex, route.hop
+        hop = self._hops.get(key)
+        if hop is None:
+            index = self._allocate()
+            if index is None:
+                self.exhausted += 1
+                return None
+            hop = self._hops[key] = Hop(index, route.ifindex, route.hop, route.mtu)
+            self._refresh(hop)
+        return hop
+
+    def _allocate(self) -> int | None:
+        if self._top < self._capacity:
+            self._top += 1
+            return self._top - 1
+        return self._free.popleft() if self._free else None
+
+    def _refresh(self, hop: Hop) -> None:
+        """Write an entry anew, and have its neighbour kept resolved."""
+        self._write(hop)
+        neighbour = self._neighbours.get((hop.ifindex, hop.ip))
+        if not neighbour or not neighbour.fixed:
+            self._resolve(hop)
+
+    def _write(self, hop: Hop) -> None:
+        """The entry as links and neighbours say it is; its state last when it becomes usable, first when it ceases."""
+        link = self._links.get(hop.ifindex)
+        neighbour = self._neighbours.get((hop.ifindex, hop.ip))
+        slot = self._slot(hop.ifindex) if link and link.up else None
+        base = hop.index * _WORDS
+        if not link or slot is None or not neighbour or len(neighbour.mac) != 6 or len(link.mac) != 6:
+            self._words[base] = 0
+            return
+        self._words[base + 1] = int.from_bytes(link.mac, "little") | slot << 48
+        self._halves[base * 2 + 4] = hop.mtu or link.mtu
+        self._words[base] = int.from_bytes(neighbour.mac, "little") | _STATE_READY << 48
+
+    def _resolve(self, hop: Hop) -> None:
+        with contextlib.suppress(OSError):  # the device is down or gone: its return announces itself
+            self._kernel.resolve(hop.ifindex, hop.ip)
+
+    def _release(self, hop: Hop) -> None:
+        neighbour = self._neighbours.get((hop.ifindex, hop.ip))
+        if neighbour and neighbour.mac and not neighbour.fixed:
+            with contextlib.suppress(OSError):
+                self._kernel.release(neighbour)

@@ -1,0 +1,82 @@
+"""The 8-byte words of a rule as integers, and the generations that join them (ebpf/abi.h has the theory).
+
+A word is stored whole, by one store, so all of it is computed here first. Layouts are little-endian, like every machine
+the relay runs on; the fields inside that the wire sees are in network order.
+"""
+
+from __future__ import annotations
+
+import socket
+from functools import lru_cache
+
+from relay.types import Endpoint
+
+GENERATION_MASK = 0x3FFF
+UNSEEN, OPEN, WEAK, CONFIRMED = range(4)
+
+_ADDRESS_MASK = 0xFFFFFFFF
+_PEER_MASK = (1 << 48) - 1
+
+
+@lru_cache(maxsize=1 << 17)
+def be32(ip: str) -> int:
+    """An IPv4 address as the integer whose bytes in memory are in network order. Raises OSError for other text."""
+    return int.from_bytes(socket.inet_aton(ip), "little")
+
+
+@lru_cache(maxsize=1 << 17)
+def ip_text(value: int) -> str:
+    """The address that `be32` made the integer of."""
+    return socket.inet_ntoa(value.to_bytes(4, "little"))
+
+
+def be16(port: int) -> int:
+    """A port with its bytes swapped; its own inverse."""
+    return port >> 8 | (port & 0xFF) << 8
+
+
+def peer(endpoint: Endpoint | None, generation: int) -> int:
+    """struct hp_peer; no endpoint gives a word whose address is 0."""
+    if endpoint is None:
+        return generation << 48
+    return be32(endpoint.ip) | be16(endpoint.port) << 32 | generation << 48
+
+
+def endpoint_of(word: int) -> Endpoint | None:
+    """The endpoint in a hp_peer or hp_expected word, None where it holds none."""
+    address = word & _ADDRESS_MASK
+    return Endpoint(ip_text(address), be16(word >> 32 & 0xFFFF)) if address else None
+
+
+def same_endpoint(word: int, other: int) -> bool:
+    """Whether two hp_peer or hp_expected words name the same address and port."""
+    return not (word ^ other) & _PEER_MASK
+
+
+def generation_of(word: int) -> int:
+    """The generation in a hp_peer word."""
+    return word >> 48
+
+
+def control(generation: int, flags: int, tos: int, address: int, port: int) -> int:
+    """struct hp_control; `address` is the index of the local address to send from, `port` in host order."""
+    return generation | flags << 16 | tos << 32 | address << 40 | be16(port) << 48
+
+
+def window(expected: int) -> tuple[int, int]:
+    """Generation and state (UNSEEN to CONFIRMED) in a hp_expected word."""
+    tag = expected >> 48
+    return tag >> 2, tag & 3
+
+
+def next_generation(current: int, learned: int, expected: int) -> int:
+    """The generation after `current` for a party whose learned and expected words hold these.
+
+    Its parity differs from `current`'s, so that the next hop of the new address has a slot of its own, and no stale word
+    carries it: such a word would count again. It is never 0, which is what words never written hold.
+    """
+    stale = (learned >> 48, expected >> 50, 0)
+    generation = (current + 1) & GENERATION_MASK
+    while generation in stale:
+        generation = (generation + 2) & GENERATION_MASK
+    return generation

@@ -1,0 +1,57 @@
+"""Keeping the host's own sockets off the relay's ports: net.ipv4.ip_local_reserved_ports.
+
+The kernel hands no port of that list to a socket that asks for any port; one that binds a port by number still gets it.
+The list belongs to the whole network namespace, so the relay adds its range, remembers what it really added, and takes
+exactly that out again: whatever others wrote meanwhile stays.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SETTING = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
+
+
+def parse(text: str) -> set[int]:
+    """The ports of a list like `1000-1999,5060`. Raises ValueError."""
+    ports: set[int] = set()
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        ports.update(range(int(first), int(last or first) + 1))
+    return ports
+
+
+def render(ports: set[int]) -> str:
+    """The shortest list of these ports."""
+    parts: list[str] = []
+    ordered = sorted(ports)
+    start = 0
+    for position, port in enumerate(ordered):
+        if position + 1 == len(ordered) or ordered[position + 1] != port + 1:
+            first = ordered[start]
+            parts.append(str(first) if first == port else f"{first}-{port}")
+            start = position + 1
+    return ",".join(parts)
+
+
+class PortReservation:
+    """One range of ports in the kernel's list, from `take` to `give_back`."""
+
+    def __init__(self, first: int, last: int, setting: Path = SETTING) -> None:
+        self._wanted = set(range(first, last + 1))
+        self._setting = setting
+        self._added: set[int] = set()
+
+    def take(self) -> None:
+        """Add the range to the list. Raises OSError where the list cannot be written."""
+        standing = parse(self._setting.read_text())
+        added = self._wanted - standing
+        if added:
+            self._setting.write_text(render(standing | added) + "\n")
+            self._added |= added
+
+    def give_back(self) -> None:
+        """Take out of the list what `take` put in; safe to call twice."""
+        if self._added:
+            self._setting.write_text(render(parse(self._setting.read_text()) - self._added) + "\n")
+            self._added = set()
