@@ -93,13 +93,13 @@ class _Syslog(logging.handlers.SysLogHandler):
     priority_map: ClassVar[dict[str, str]] = {**logging.handlers.SysLogHandler.priority_map, "NOTICE": "notice"}
 
 
-def syslog_wanted(to_stderr: bool, stream: TextIO, socket: str = SYSLOG_SOCKET) -> bool:
+def syslog_wanted(to_stderr: bool, stream: TextIO, socket: str) -> bool:
     """Whether lines go to syslog: not with -E, not on a terminal, and only where a syslog listens."""
     return not to_stderr and not stream.isatty() and os.path.exists(socket)
 
 
 def _handler(to_stderr: bool, stream: TextIO) -> logging.Handler:
-    if not syslog_wanted(to_stderr, stream):
+    if not syslog_wanted(to_stderr, stream, SYSLOG_SOCKET):
         handler: logging.Handler = logging.StreamHandler(stream)
         handler.setFormatter(Formatter(times=True))
         return handler
@@ -116,7 +116,8 @@ def setup(level: int, to_stderr: bool, stream: TextIO | None = None) -> Callable
     lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_LENGTH)
     front = _Queue(lines)
     front.addFilter(Repeats())
-    writer = logging.handlers.QueueListener(lines, _handler(to_stderr, stream or sys.stderr))
+    handler = _handler(to_stderr, stream or sys.stderr)
+    writer = logging.handlers.QueueListener(lines, handler)
     root = logging.getLogger()
     root.setLevel(python_level(level))
     root.addHandler(front)
@@ -127,6 +128,7 @@ def setup(level: int, to_stderr: bool, stream: TextIO | None = None) -> Callable
         if front.lost:
             lines.put(_lost(front.lost))
         writer.stop()
+        handler.close()
 
     return close
 

@@ -1,0 +1,198 @@
+"""The daemon's options: command line, configuration file, and what each refuses."""
+
+from __future__ import annotations
+
+import dataclasses
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from control.config import Config, ConfigError, Interface, load, options, parser, read_file
+from relay.types import Endpoint
+
+NOWHERE = Path("/nonexistent/hairpin.conf")
+
+
+def from_file(text: str) -> dict[str, object]:
+    return read_file(text, "rtpengine", "test.conf")
+
+
+def test_no_options_are_needed() -> None:
+    config = load([], NOWHERE)
+    assert config == Config()
+    assert config.listen_ng == (Endpoint("127.0.0.1", 2223),)
+    assert (config.port_min, config.port_max, config.tos, config.timeout, config.delete_delay) == (
+        30000,
+        40000,
+        0,
+        60,
+        30,
+    )
+    assert ip_network("192.168.0.0/16") in config.ng_allow
+
+
+def test_short_names_are_the_peers() -> None:
+    given = (
+        "-i 192.0.2.1 -n 192.0.2.1:22222 -f -E -L 7 -t 3 -m 20000 -M 21000 -T 184 "
+        "-o 10 -s 20 -a 30 -d 0 -p /x --offer-timeout 40 --max-sessions 50"
+    )
+    config = load(given.split(" "), NOWHERE)
+    assert config == dataclasses.replace(
+        Config(),
+        interface=(Interface("default", "192.0.2.1"),),
+        listen_ng=(Endpoint("192.0.2.1", 22222),),
+        foreground=True,
+        log_stderr=True,
+        log_level=7,
+        table=3,
+        port_min=20000,
+        port_max=21000,
+        tos=184,
+        timeout=10,
+        silent_timeout=20,
+        final_timeout=30,
+        delete_delay=0,
+        pidfile="/x",
+        offer_timeout=40,
+        max_sessions=50,
+    )
+
+
+def test_repeated_and_listed_values_are_one_list() -> None:
+    config = load(["--interface=in/10.0.0.1", "-i", "out/192.0.2.1;10.0.0.3", "--deny-peer=10.0.0.0/8,::1"], NOWHERE)
+    assert config.interface == (
+        Interface("in", "10.0.0.1"),
+        Interface("out", "192.0.2.1"),
+        Interface("default", "10.0.0.3"),
+    )
+    assert config.deny_peer == (ip_network("10.0.0.0/8"), ip_network("::1/128"))
+
+
+def test_a_later_single_value_wins() -> None:
+    assert load(["--timeout=1", "--timeout=2"], NOWHERE).timeout == 2
+
+
+@pytest.mark.parametrize(("table", "instance"), [("-1", 0), ("0", 0), ("5", 5)])
+def test_the_peers_no_kernel_table_is_the_first_instance(table: str, instance: int) -> None:
+    assert load([f"--table={table}"], NOWHERE).instance == instance
+    assert load(["-t", table], NOWHERE).instance == instance
+
+
+@pytest.mark.parametrize(
+    ("listener", "expected"),
+    [
+        ("2223", Endpoint("0.0.0.0", 2223)),
+        ("localhost:2223", Endpoint("127.0.0.1", 2223)),
+        ("[::1]:99", Endpoint("::1", 99)),
+    ],
+)
+def test_listeners(listener: str, expected: Endpoint) -> None:
+    assert load(["-n", listener], NOWHERE).listen_ng == (expected,)
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("--timeout=soon", "--timeout=soon: must be whole seconds, 0 or more"),
+        ("--timeout=-1", "--timeout=-1: must be whole seconds, 0 or more"),
+        ("--log-level=8", "--log-level=8: must be a syslog level from 0 to 7"),
+        ("--tos=256", "--tos=256: must be a TOS byte (-1 leaves each packet's own) from -1 to 255"),
+        ("--dataplane=dpdk", "--dataplane=dpdk: must be one of auto, xdp, xdp-generic, memory"),
+        ("--listen-ng=proxy:2223", "--listen-ng=proxy:2223: must be PORT, IP:PORT or [IPv6]:PORT, port 1 to 65535"),
+        ("--listen-ng=127.0.0.1:0", "--listen-ng=127.0.0.1:0: must be PORT, IP:PORT or [IPv6]:PORT, port 1 to 65535"),
+        ("--listen-ng=:2223", "--listen-ng=:2223: must be PORT, IP:PORT or [IPv6]:PORT, port 1 to 65535"),
+        (
+            "--interface=10.0.0.1!192.0.2.1",
+            "--interface=10.0.0.1!192.0.2.1: has an advertised address (ADDRESS!ADVERTISED), "
+            "which this version does not support",
+        ),
+        ("--interface=::1", "--interface=::1: is an IPv6 address; this version relays IPv4 only"),
+        ("--interface=eth0", "--interface=eth0: must be an IPv4 address of this host, or NAME/ADDRESS"),
+        ("--interface=/10.0.0.1", "--interface=/10.0.0.1: has an empty name before the slash; write NAME/ADDRESS"),
+        ("--interface=0.0.0.0", "--interface=0.0.0.0: must be one address of this host, which the SDP can name"),
+        (
+            "--deny-peer=10.0.0.1/8",
+            "--deny-peer=10.0.0.1/8: must be networks such as 192.0.2.0/24: 10.0.0.1/8 has host bits set",
+        ),
+        ("--listen-ng=", "listen-ng is empty: no proxy could reach the relay; leave it out for 127.0.0.1:2223"),
+        (
+            "--port-max=30002",
+            "port-min 30000 and port-max 30002 leave no room for one call, which takes 4 ports",
+        ),
+        ("--interface=10.0.0.1;10.0.0.1", "interface: the same NAME/ADDRESS is given twice"),
+        ("--redis=none", "unrecognized arguments: --redis=none"),
+        ("--config-file=/nonexistent", "cannot read the configuration file /nonexistent: "),
+    ],
+)
+def test_refusals_name_the_option_and_what_is_allowed(argument: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load([argument], NOWHERE)
+    assert str(caught.value).startswith(message)
+
+
+def test_more_addresses_than_the_table_has_room_for() -> None:
+    with pytest.raises(ConfigError, match="2 local addresses, but max-addresses is 1"):
+        load(["-i", "10.0.0.1", "-i", "10.0.0.2", "--max-addresses=1"], NOWHERE)
+
+
+def test_the_file_is_the_peers_and_the_command_line_wins(tmp_path: Path) -> None:
+    path = tmp_path / "hairpin.conf"
+    path.write_text(
+        "# comment\n; comment\n[other]\nnonsense here\n[rtpengine]\ninterface = in/10.0.0.1;out/192.0.2.1\n"
+        "listen-ng = localhost:2223\ntimeout=70\n  tos =  184 \nforeground = true\nlog-stderr = false\n[last]\nx = y\n"
+    )
+    for config in (load(["--timeout=80"], path), load(["--config-file", str(path), "--timeout=80"], NOWHERE)):
+        assert config == dataclasses.replace(
+            Config(),
+            interface=(Interface("in", "10.0.0.1"), Interface("out", "192.0.2.1")),
+            timeout=80,
+            tos=184,
+            foreground=True,
+        )
+    assert load(["--config-file=none"], path) == Config()
+
+
+def test_another_section(tmp_path: Path) -> None:
+    path = tmp_path / "hairpin.conf"
+    path.write_text("[rtpengine]\ntimeout = 1\n[rtpengine-2]\ntimeout = 2\n")
+    assert load(["--config-section=rtpengine-2"], path).timeout == 2
+    with pytest.raises(ConfigError, match=r"has no section \[three\]; name another with --config-section="):
+        load(["--config-section=three"], path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[rtpengine]\ntimeot = 60",
+            "test.conf line 2: there is no option 'timeot' (did you mean timeout?); `man hairpin` lists them",
+        ),
+        ("[rtpengine]\n\ntos = loud", "test.conf line 3: tos = loud: must be a TOS byte"),
+        ("[rtpengine]\njust words", "test.conf line 2: expected `option = value`, a [section] or a # comment"),
+        ("[rtpengine]\ntos = 1\ntos = 2", "test.conf line 3: tos is given twice, first on line 2"),
+        ("[rtpengine]\nforeground = maybe", "test.conf line 2: foreground = maybe: must be true or false"),
+        ("timeout = 60", "test.conf has no section [rtpengine]"),
+    ],
+)
+def test_the_file_is_refused_by_line(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_file(text)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "binary"
+    path.write_bytes(b"\xff\xfe[rtpengine]")
+    with pytest.raises(ConfigError, match="cannot read the configuration file"):
+        load([], path)
+
+
+def test_every_option_is_in_the_help() -> None:
+    words = parser().format_help().split()
+    assert all(f"--{name}" in words for name, _, _ in options())
+
+
+@pytest.mark.parametrize(("name", "default"), [(n, d) for n, _, d in options() if isinstance(d, int | str) and d != ""])
+def test_a_default_can_be_written_in_the_file(name: str, default: object) -> None:
+    assert from_file(f"[rtpengine]\n{name} = {default}\n") == {name.replace("-", "_"): default}
