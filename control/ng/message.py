@@ -39,12 +39,18 @@ class Request:
 
 
 class MessageError(Exception):
-    """The datagram is no request. The text is the reply's error-reason; without a cookie nobody can be told."""
+    """The datagram is no request.
 
-    def __init__(self, text: str, cookie: bytes | None = None, encoding: Encoding = Encoding.BENCODE) -> None:
+    The text is the reply's error-reason, `detail` what the log says beside it. Without a cookie nobody can be told.
+    """
+
+    def __init__(
+        self, text: str, cookie: bytes | None = None, encoding: Encoding = Encoding.BENCODE, detail: str = ""
+    ) -> None:
         super().__init__(text)
         self.cookie = cookie
         self.encoding = encoding
+        self.detail = detail
 
 
 def decode(datagram: bytes) -> Request:
@@ -65,7 +71,7 @@ def _bencode(cookie: bytes, payload: bytes) -> dict[str, Any]:
     try:
         body: dict[str, Any] = bencode.decode(payload)
     except bencode.BencodeError as error:
-        raise MessageError(f"Could not decode bencode dictionary: {error}", cookie) from error
+        raise MessageError("Could not decode bencode dictionary", cookie, detail=str(error)) from error
     return body
 
 
@@ -73,7 +79,7 @@ def _json(cookie: bytes, payload: bytes) -> dict[str, Any]:
     try:
         body: dict[str, Any] = json.loads(payload.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
-        raise MessageError("Could not decode JSON dictionary", cookie, Encoding.JSON) from error
+        raise MessageError("Failed to parse JSON document", cookie, Encoding.JSON, str(error)) from error
     return body
 
 

@@ -155,7 +155,7 @@ class NgServer:
         try:
             request = message.decode(datagram)
         except message.MessageError as error:
-            self._malformed(source, str(error))
+            self._malformed(source, f"{error} ({error.detail})" if error.detail else str(error))
             return _error(error.cookie or b"", error.encoding, str(error))
         self.counters.requests += 1
         try:

@@ -74,14 +74,14 @@ class MediaSection:
     @property
     def is_rtp(self) -> bool:
         """Whether the transport is an RTP profile: RTP/AVP and its relatives, secured or not."""
-        return "RTP/" in self.protocol
+        return "RTP/" in self.protocol.upper()
 
 
 @dataclass(slots=True)
 class SessionDescription:
     """A whole body."""
 
-    origin: Origin
+    origin: Origin | None = None
     name: str = "s=-"
     """The s= line."""
     about: list[str] = field(default_factory=list)

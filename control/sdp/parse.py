@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from functools import lru_cache
 
-from control.sdp.model import Attribute, MediaSection, Origin, SdpError, SessionDescription
+from control.sdp.model import MediaSection, Origin, SdpError, SessionDescription
 from relay.types import Direction, Endpoint, MediaDescription, PayloadType
 
 __all__ = ["describe", "parse"]
@@ -18,6 +18,12 @@ MAX_SIZE = 65_536
 """Characters of a body; more does not fit a datagram of the ng protocol."""
 MAX_LINES = 4096
 MAX_MEDIA = 64
+MAX_ADDRESS = 45
+"""Characters of the longest IPv6 literal."""
+MAX_CLOCK = 10_000_000
+"""Hz; no RTP clock is faster than a video's 90 kHz or a raw audio's few hundred."""
+MAX_RTPMAP = 64
+"""Characters of an a=rtpmap line that is read; names of encodings are short."""
 
 DIRECTIONS = {direction.value: direction for direction in Direction}
 NOTED = frozenset(DIRECTIONS) | {"rtcp", "rtcp-mux"}
@@ -30,7 +36,7 @@ HELD_DIRECTION = {
 """Who asks for media at 0.0.0.0 does not receive (RFC 3264 section 8.4), whatever the attribute says."""
 
 STATIC_PAYLOAD_TYPES = {
-    number: PayloadType(number, encoding, clock)
+    str(number): PayloadType(number, encoding, clock)
     for number, encoding, clock in (
         (0, "PCMU", 8000),
         (3, "GSM", 8000),
@@ -84,17 +90,16 @@ def _lines(text: str) -> list[str]:
 class _Parser:
     """One run over the lines; `section` is the m-line they belong to, None before the first."""
 
-    __slots__ = ("attributes", "section", "session")
+    __slots__ = ("section", "session")
 
     def __init__(self) -> None:
-        self.session = SessionDescription(Origin("", "", "", "", "", ""))
+        self.session = SessionDescription()
         self.section: MediaSection | None = None
-        self.attributes: list[Attribute] = self.session.attributes
 
     def parse(self, lines: list[str]) -> SessionDescription:
         if lines[0] != "v=0":
             raise SdpError(detail="line 1: expected v=0")
-        attributes = self.attributes
+        attributes = self.session.attributes
         for number, line in enumerate(lines, 1):
             kind = line[:2]
             if kind == "a=":
@@ -104,12 +109,10 @@ class _Parser:
                 if name in NOTED:
                     self._note(name, line)
             elif kind == "m=":
-                self._media(line, number)
-                attributes = self.attributes
+                self.section = self._media(line, number)
+                attributes = self.section.attributes
             elif line:
                 self._line(kind, line, number)
-        if not self.session.origin.session_id:
-            raise SdpError(detail="no o= line")
         return self.session
 
     def _note(self, name: str, line: str) -> None:
@@ -124,19 +127,19 @@ class _Parser:
             else:
                 place.rtcp = line[7:]
 
-    def _media(self, line: str, number: int) -> None:
+    def _media(self, line: str, number: int) -> MediaSection:
         fields = line[2:].split()
-        if len(fields) < 4:
-            raise SdpError(detail=f"line {number}: an m-line needs media, port, protocol and formats")
+        if len(fields) < 3:
+            raise SdpError(detail=f"line {number}: an m-line needs media, port and protocol")
         port = _number(fields[1].partition("/")[0], 65_535)
         if port is None:
             raise SdpError(detail=f"line {number}: invalid port")
         media = self.session.media
         if len(media) >= MAX_MEDIA:
             raise SdpError(detail=f"more than {MAX_MEDIA} m-lines")
-        self.section = MediaSection(fields[0], port, fields[2], fields[3:])
-        self.attributes = self.section.attributes
-        media.append(self.section)
+        section = MediaSection(fields[0], port, fields[2], fields[3:])
+        media.append(section)
+        return section
 
     def _line(self, kind: str, line: str, number: int) -> None:
         """A line that is neither attribute nor m-line, nor empty."""
@@ -148,8 +151,8 @@ class _Parser:
         elif isinstance(place, MediaSection):
             if kind == "i=":
                 place.information.append(line)
-            elif kind not in KNOWN:
-                raise SdpError(detail=f"line {number}: not an SDP line")
+            elif kind != "k=":
+                raise SdpError(detail=f"line {number}: out of place in a media section")
         elif kind == "o=":
             place.origin = _origin(line, number)
         elif kind == "s=":
@@ -158,40 +161,43 @@ class _Parser:
             place.timing.append(line)
         elif kind in ("i=", "u=", "e=", "p="):
             place.about.append(line)
-        elif kind not in KNOWN:
+        elif kind not in DROPPED:
             raise SdpError(detail=f"line {number}: not an SDP line")
 
 
-KNOWN = frozenset({"v=", "o=", "s=", "i=", "u=", "e=", "p=", "t=", "r=", "z=", "k="})
-"""Line types that are dropped where they do not belong; k= is obsolete (RFC 8866 section 5.12) and always dropped."""
+DROPPED = frozenset({"v=", "k="})
+"""Written anew, and obsolete (RFC 8866 section 5.12)."""
 
 
 def _origin(line: str, number: int) -> Origin:
-    fields = line[2:].split(" ")
-    if len(fields) != 6 or not all(fields):
+    """The fields of an o= line. A user name with blanks in it is wrong, but phones send it."""
+    fields = line[2:].rsplit(None, 5)
+    if len(fields) != 6:
         raise SdpError(detail=f"line {number}: an o= line has six fields")
     return Origin(*fields)
 
 
 def _connection(line: str, number: int) -> str:
-    """The address of a c= line, without the TTL and count of a multicast address."""
+    """The address of a c= line; one with a TTL is multicast, which no relay is asked for."""
     fields = line[2:].split()
     if len(fields) == 3 and fields[0] == "IN":
-        address = canonical(fields[1], fields[2].partition("/")[0])
+        address = _address(fields[1], fields[2])
         if address is not None:
             return address
     raise SdpError(detail=f"line {number}: not an IP address")
 
 
-@lru_cache(maxsize=4096)
-def canonical(family: str, text: str) -> str | None:
+def _address(family: str, text: str) -> str | None:
     """The canonical text of an IP literal of family IP4 or IP6, None for all else, host names included."""
-    if len(text) > 45 or "%" in text:
-        return None
+    return _canonical(family, text) if len(text) <= MAX_ADDRESS else None
+
+
+@lru_cache(maxsize=4096)
+def _canonical(family: str, text: str) -> str | None:
     try:
         if family == "IP4":
             return str(ipaddress.IPv4Address(text))
-        return str(ipaddress.IPv6Address(text)) if family == "IP6" else None
+        return str(ipaddress.IPv6Address(text)) if family == "IP6" and "%" not in text else None
     except ValueError:
         return None
 
@@ -210,7 +216,7 @@ def describe(session: SessionDescription) -> list[MediaDescription]:
     Raises SdpError where there is no m-line, or a live one has no address.
     """
     if not session.media:
-        raise SdpError("Incomplete SDP specification", "no m-line")
+        raise SdpError("Error rewriting SDP", "no m-line")
     return [_describe(session, section) for section in session.media]
 
 
@@ -244,24 +250,24 @@ def _rtcp(section: MediaSection, address: str) -> Endpoint | None:
         if port and len(fields) == 1:
             return Endpoint(address, port)
         if port and len(fields) == 4:
-            return Endpoint(canonical(fields[2], fields[3]) or address, port)
+            return Endpoint(_address(fields[2], fields[3]) or address, port)
     return Endpoint(address, section.port + 1) if section.port < 65_535 else None
 
 
 def _payload_types(section: MediaSection) -> tuple[PayloadType, ...]:
-    mapped = dict(_rtpmap(line) for name, line in section.attributes if name == "rtpmap")
-    found = []
-    for text in section.formats:
-        number = _number(text, 127)
-        payload_type = mapped.get(number) or STATIC_PAYLOAD_TYPES.get(number) if number is not None else None
-        if payload_type is not None:
-            found.append(payload_type)
-    return tuple(found)
+    """Encoding and clock of the formats in their order, without those nobody explains."""
+    known: dict[str, PayloadType | None] = {}
+    for name, line in section.attributes:
+        if name == "rtpmap" and len(line) <= MAX_RTPMAP:
+            known[line[9:].partition(" ")[0]] = _rtpmap(line)
+    found = (known.get(number) or STATIC_PAYLOAD_TYPES.get(number) for number in section.formats)
+    return tuple(payload_type for payload_type in found if payload_type is not None)
 
 
-def _rtpmap(line: str) -> tuple[int | None, PayloadType | None]:
-    """Number and payload type of an a=rtpmap line, None for what cannot be read."""
+@lru_cache(maxsize=4096)
+def _rtpmap(line: str) -> PayloadType | None:
+    """What an a=rtpmap line says, None where it cannot be read. All calls say the same few things: cached."""
     number, _, name = line[9:].partition(" ")
-    encoding, _, clock = name.partition("/")
-    pt, hz = _number(number, 127), _number(clock.partition("/")[0], 10_000_000)
-    return pt, PayloadType(pt, encoding, hz) if pt is not None and hz else None
+    encoding, _, clock = name.strip().partition("/")
+    payload_type, hz = _number(number, 127), _number(clock.partition("/")[0], MAX_CLOCK)
+    return PayloadType(payload_type, encoding, hz) if payload_type is not None and hz else None

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from control.sdp.model import (
     Attribute,
     MediaSection,
+    Origin,
     RewriteOptions,
     RtcpAttribute,
     SdpError,
@@ -53,8 +54,8 @@ CONSUMED = frozenset({"rtcp", "rtcp-mux", "bundle-only"})
 PLACED = frozenset(HEAD) | PER_FORMAT | frozenset(TAIL) | CONSUMED | frozenset(DIRECTIONS) | {"rtcp-mux-only"}
 
 STATIC_RTPMAPS = {
-    str(number): f"a=rtpmap:{number} {encoding}/{clock}" + ("/2" if number == 10 else "")
-    for number, encoding, clock in STATIC_PAYLOAD_TYPES.values()
+    text: f"a=rtpmap:{number} {encoding}/{clock}" + ("/2" if number == 10 else "")
+    for text, (number, encoding, clock) in STATIC_PAYLOAD_TYPES.items()
 }
 
 
@@ -74,47 +75,69 @@ def rewrite(session: SessionDescription, media: Sequence[LocalMedia], options: R
 
 def _session(session: SessionDescription, media: Sequence[LocalMedia], options: RewriteOptions) -> list[str]:
     """The lines above the first m-line; never a c= line, each section has its own."""
-    origin = session.origin
-    local = next((entry.rtp for entry in media if entry.rtp is not None), None)
-    if options.replace_origin and local is not None:
-        origin = origin._replace(family=_family(local.ip), address=local.ip)
-    lines = ["v=0", f"o={' '.join(origin)}", session.name, *session.about, *session.bandwidth]
-    lines += session.timing or ["t=0 0"]
+    lines = ["v=0"]
+    if session.origin is not None:
+        lines.append(_origin(session.origin, media, options))
+    lines += (session.name, *session.about, *session.bandwidth, *(session.timing or ("t=0 0",)))
     for name, line in session.attributes:
-        if name in DIRECTIONS and not options.original_direction:
-            continue
-        if name in ICE and options.remove_ice:
-            continue
-        if name == "group" and line.startswith("a=group:BUNDLE"):
-            continue
-        lines.append(line)
+        if name in DIRECTIONS:
+            if options.original_direction:
+                lines.append(line)
+        elif not (
+            name in CONSUMED
+            or (name == "group" and line.startswith("a=group:BUNDLE"))
+            or (options.remove_ice and name in ICE)
+        ):
+            lines.append(line)
     return lines
+
+
+def _origin(origin: Origin, media: Sequence[LocalMedia], options: RewriteOptions) -> str:
+    """The o= line; with `replace_origin` its address is that of the first live section."""
+    if options.replace_origin:
+        for local in media:
+            if local.rtp is not None:
+                ip = local.rtp.ip
+                return str(origin._replace(family=_family(ip), address=ip))
+    return str(origin)
 
 
 def _section(
     lines: list[str], session: SessionDescription, section: MediaSection, local: LocalMedia, options: RewriteOptions
 ) -> None:
     """Append one m-line and what belongs to it."""
-    formats = " ".join(section.formats)
-    if section.kind == "message":
-        address = section.address or session.address or "0.0.0.0"
-        lines += (f"m=message {section.port} {section.protocol} {formats}", *section.information)
-        lines += (f"c=IN {_family(address)} {address}", *section.bandwidth)
+    if section.kind == "message" and section.port:
+        address = section.address or session.address
+        if address is None:
+            raise SdpError("Incomplete SDP specification")
+        _head(lines, section, section.port, address)
         lines += (line for _, line in section.attributes)
         return
     if local.rtp is None:
-        lines += (f"m={section.kind} 0 {section.protocol} {formats}", "c=IN IP4 0.0.0.0")
+        lines.append(_m_line(section, 0))
+        lines.append("c=IN IP4 0.0.0.0")
         lines += (line for wanted in HEAD for name, line in section.attributes if name == wanted)
         return
     ip = local.rtp.ip
     if local.held and not options.zero_address:
         ip = "::" if ":" in ip else "0.0.0.0"
-    lines += (f"m={section.kind} {local.rtp.port} {section.protocol} {formats}", *section.information)
-    lines += (f"c=IN {_family(ip)} {ip}", *section.bandwidth)
+    _head(lines, section, local.rtp.port, ip)
     if section.is_rtp:
         _rtp_attributes(lines, section, local, ip, options)
     else:
-        _other_attributes(lines, session, section, local, options)
+        _other_attributes(lines, section, local, options)
+
+
+def _head(lines: list[str], section: MediaSection, port: int, ip: str) -> None:
+    """What stands above the attributes."""
+    lines.append(_m_line(section, port))
+    lines += section.information
+    lines.append(f"c=IN {_family(ip)} {ip}")
+    lines += section.bandwidth
+
+
+def _m_line(section: MediaSection, port: int) -> str:
+    return " ".join((f"m={section.kind} {port} {section.protocol}", *section.formats))
 
 
 def _rtp_attributes(
@@ -165,9 +188,7 @@ def _direction(lines: list[str], attributes: list[Attribute], direction: Directi
         lines.append(f"a={direction.value}")
 
 
-def _rtcp(
-    lines: list[str], local: LocalMedia, ip: str, options: RewriteOptions, placed: dict[str, list[str]]
-) -> None:
+def _rtcp(lines: list[str], local: LocalMedia, ip: str, options: RewriteOptions, placed: dict[str, list[str]]) -> None:
     """a=rtcp and a=rtcp-mux; rtcp-mux-only (RFC 8858) stays where there is no other port to fall back on."""
     if local.rtcp is not None and local.rtp is not None and options.rtcp_attribute is not RtcpAttribute.NONE:
         elsewhere = local.rtcp.ip != local.rtp.ip
@@ -180,9 +201,7 @@ def _rtcp(
             lines += placed.get("rtcp-mux-only", ())
 
 
-def _other_attributes(
-    lines: list[str], session: SessionDescription, section: MediaSection, local: LocalMedia, options: RewriteOptions
-) -> None:
+def _other_attributes(lines: list[str], section: MediaSection, local: LocalMedia, options: RewriteOptions) -> None:
     """Attributes of a section that is not RTP: all as they came, but for the direction, which is the relay's to say."""
     for name, line in section.attributes:
         if not (name in DIRECTIONS or (options.remove_ice and name in ICE)):
