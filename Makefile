@@ -31,7 +31,8 @@ program: build-packages ## Build the XDP program, build/relay.bpf.o
 
 .PHONY: abi
 abi: program .venv/.built ## Generate relay/dataplane/abi.py from the types of the XDP program
-	$(PYTHON) -m relay.dataplane.generate $(PROGRAM) relay/dataplane/abi.py
+	$(PYTHON) -m relay.dataplane.generate_abi $(PROGRAM) >build/abi.py
+	mv build/abi.py relay/dataplane/abi.py
 
 .PHONY: clean
 clean: ## Remove all that was built, the virtual environment included
@@ -56,7 +57,7 @@ lint: develop program ## Style, types, import rules, warnings of the C compiler,
 	.venv/bin/ruff check $(SOURCES)
 	.venv/bin/ruff format --check $(SOURCES)
 	.venv/bin/mypy $(SOURCES)
-	$(PYTHON) -m relay.dataplane.generate --check $(PROGRAM) relay/dataplane/abi.py
+	$(PYTHON) -m relay.dataplane.generate_abi --check $(PROGRAM)
 	$(PYTHON) $(PYTEST) -q tests/unit/test_layers.py
 
 .PHONY: format

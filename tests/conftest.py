@@ -7,10 +7,12 @@ look like a machine on which all is well.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.lab import Lab, Network, standard_network
 
 TESTS = Path(__file__).parent
 MARKED_TIERS = {"bpf", "net", "interop", "fuzz"}
@@ -37,6 +39,19 @@ def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
     if report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped, which --no-skips forbids: {report.longrepr}"
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """An empty laboratory."""
+    with Lab() as laboratory:
+        yield laboratory
+
+
+@pytest.fixture
+def network(lab: Lab) -> Network:
+    """The standard network in that laboratory."""
+    return standard_network(lab)
 
 
 @pytest.hookimpl(wrapper=True)

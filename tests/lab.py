@@ -16,10 +16,12 @@ import ctypes
 import itertools
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ from typing import IO, Any, Self, TypeVar
 T = TypeVar("T")
 
 NAMESPACES = Path("/run/netns")
+FOLDERS = Path(tempfile.gettempdir())
 PREFIX = "hp-lab"
 CLONE_NEWNET = 0x40000000
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
@@ -51,11 +54,13 @@ def command(*argv: str, check: bool = True, timeout: float = 30.0) -> str:
 
 
 class Host:
-    """One host of a laboratory: a network namespace and the programs that were started in it."""
+    """One host of a laboratory: a network namespace, a folder for its files, and the programs started in it."""
 
-    def __init__(self, name: str, namespace: str) -> None:
+    def __init__(self, name: str, namespace: str, folder: Path) -> None:
         self.name = name
         self.namespace = namespace
+        self.folder = folder
+        folder.mkdir(parents=True)
         self.processes: list[subprocess.Popen[str]] = []
         command("ip", "netns", "add", namespace)
         self.ip("link", "set", "lo", "up")
@@ -199,12 +204,14 @@ class Lab:
             raise LabError("a laboratory makes network namespaces: it needs root")
         remove_stale()
         self.name = f"{PREFIX}-{os.getpid()}-{next(_serial)}"
+        self.folder = FOLDERS / self.name
+        """For files of any kind; it goes with the laboratory, as does the folder of each host in it."""
         self.hosts: list[Host] = []
         self._handlers: dict[int, Any] = {}
         atexit.register(self.close)
 
     def host(self, name: str) -> Host:
-        host = Host(name, f"{self.name}-{name}")
+        host = Host(name, f"{self.name}-{name}", self.folder / name)
         self.hosts.append(host)
         return host
 
@@ -229,6 +236,7 @@ class Lab:
             for host in self.hosts[::-1]:
                 host.close()
             self.hosts.clear()
+            shutil.rmtree(self.folder, ignore_errors=True)
         atexit.unregister(self.close)
 
     def __enter__(self) -> Self:
@@ -268,10 +276,17 @@ def remove_namespace(name: str) -> None:
 
 def remove_stale() -> None:
     """Remove the laboratories of processes that are gone."""
-    for namespace in sorted(NAMESPACES.glob(f"{PREFIX}-*")) if NAMESPACES.exists() else ():
-        owner = int(namespace.name.removeprefix(PREFIX + "-").split("-")[0])
-        if not Path("/proc", str(owner)).exists():
+    for namespace in NAMESPACES.glob(f"{PREFIX}-*"):
+        if not _stands(namespace.name):
             remove_namespace(namespace.name)
+    for folder in FOLDERS.glob(f"{PREFIX}-*"):
+        if not _stands(folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stands(name: str) -> bool:
+    """Whether the process that made a namespace or folder of this name still runs."""
+    return Path("/proc", name.removeprefix(PREFIX + "-").split("-")[0]).exists()
 
 
 @dataclass(frozen=True)
