@@ -1,0 +1,141 @@
+"""What operators read: tables, times, marks, and text from the network that must not reach a terminal raw."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from control.ops import render
+
+STREAM: dict[str, Any] = {
+    "part": "RTP",
+    "local": "192.0.2.1:30000",
+    "signalled": "198.51.100.7:4000",
+    "observed": "203.0.113.9:1024",
+    "confirmed": True,
+    "refusal": None,
+    "tos": 184,
+    "path": "fast path",
+    "packets": 6000,
+    "bytes": 1032000,
+    "expected": 6012,
+    "lost": 12,
+    "duplicates": 0,
+    "reordered": 0,
+    "jitter_ms": 1.25,
+    "ssrc": 1,
+    "payload_type": 8,
+    "foreign": 0,
+    "drops": 0,
+    "last_drop": None,
+}
+
+
+def shown(**changes: Any) -> list[str]:
+    stream = STREAM | changes
+    media = {"index": 1, "kind": "audio", "protocol": "RTP/AVP", "direction": "sendrecv", "streams": [stream]}
+    call = {
+        "call_id": "a@b",
+        "state": "answered",
+        "age": 125.0,
+        "legs": [{"tag": "t1", "label": None, "media": [media]}, {"tag": "", "label": "callee", "media": []}],
+    }
+    return render.call(call).splitlines()
+
+
+def test_a_call_is_a_line_per_stream() -> None:
+    words = [" ".join(line.split()) for line in shown()]
+    assert words == [
+        "call a@b: answered, 2m05s old",
+        "",
+        "leg t1",
+        "media 1: audio, RTP/AVP, sendrecv",
+        "PART LOCAL PEER (SDP) PEER (SEEN) DSCP PACKETS LOST JITTER DROPS PATH",
+        "RTP 192.0.2.1:30000 198.51.100.7:4000 203.0.113.9:1024 46 EF 6000 12 (0.2%) 1.2 ms 0 fast path",
+        "",
+        "leg -, label callee",
+    ]
+
+
+def test_what_is_wrong_with_a_stream_is_said_below_it() -> None:
+    lines = shown(
+        drops=5,
+        last_drop="rate",
+        foreign=2,
+        duplicates=1,
+        reordered=3,
+        confirmed=False,
+        refusal="a multicast address",
+        path="destination refused",
+    )
+    assert "203.0.113.9:1024 (learning)" in lines[5]
+    assert lines[5].endswith("destination refused: a multicast address")
+    assert lines[6:9] == [
+        "    RTP 192.0.2.1:30000: 5 dropped, last because rate",
+        "    RTP 192.0.2.1:30000: 2 packets from another source than the learned one",
+        "    RTP 192.0.2.1:30000: 1 duplicates, 3 reordered",
+    ]
+
+
+def test_columns_line_up_and_numbers_stand_right() -> None:
+    assert render.table(("NAME", "N"), [("a", 5), ("longer", 1000)]) == "NAME       N\na          5\nlonger  1000"
+
+
+def test_nothing_to_show() -> None:
+    assert render.calls([]) == "no calls"
+    assert render.rules([]) == "no rules in force"
+
+
+def test_text_from_the_network_cannot_drive_the_terminal() -> None:
+    row = {"call_id": "\x1b[2Jx\r\n", "state": "offered", "age": 1, "streams": 0, "packets": 0, "lost": 0, "paths": []}
+    assert "\\x1b[2Jx\\x0d\\x0a" in render.calls([row])
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (-1, "0s"), (0, "0s"), (59.9, "59s"), (60, "1m00s"), (3599, "59m59s"), (7380, "2h03m")],
+)
+def test_durations(seconds: float | None, text: str) -> None:
+    assert render.duration(seconds) == text
+
+
+@pytest.mark.parametrize(("tos", "text"), [(None, "kept"), (184, "46 EF"), (0, "0 CS0"), (4, "1")])
+def test_marks(tos: int | None, text: str) -> None:
+    assert render.dscp(tos) == text
+
+
+def test_loss_is_a_share_of_what_was_expected() -> None:
+    assert render.loss({"lost": 5, "expected": 100}) == "5 (5.0%)"
+    assert render.loss({"lost": -1, "expected": 100}) == "-1 (-1.0%)"
+    assert render.loss({"lost": 0, "expected": 0}) == "-"
+
+
+def test_status() -> None:
+    text = render.status(
+        {
+            "version": "1",
+            "instance": 0,
+            "pid": 7,
+            "uptime": 61,
+            "dataplane": ["eth0: native XDP"],
+            "calls": {"standing": 3, "deleted": 1},
+            "interfaces": [{"name": "default", "address": "192.0.2.1", "ports_used": 12, "ports_free": 9988}],
+            "listeners": [{"address": "127.0.0.1:2223", "open_to": "this host"}],
+            "counters": {"ng requests": {"offer": 3, "answer": 0}, "drops": {}},
+        }
+    )
+    assert text.splitlines() == [
+        "hairpin 1, instance 0, pid 7, up 1m01s",
+        "  eth0: native XDP",
+        "",
+        "calls      3 standing, 1 in their delete delay",
+        "interface  default 192.0.2.1: 12 ports used, 9988 free",
+        "ng         127.0.0.1:2223, open to this host",
+        "",
+        "ng requests",
+        "  offer  3",
+        "",
+        "drops",
+        "  nothing counted yet",
+    ]
