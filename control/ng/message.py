@@ -84,10 +84,11 @@ def _json(cookie: bytes, payload: bytes) -> dict[str, Any]:
 
 
 def encode(cookie: bytes, encoding: Encoding, reply: dict[str, Any]) -> bytes:
-    """The datagram of a reply. Raises TypeError where the dictionary holds what the encoding cannot express."""
+    """The datagram of a reply. Raises TypeError or ValueError for what the encoding cannot express."""
     if encoding is Encoding.BENCODE:
         return cookie + b" " + bencode.encode(reply)
-    return cookie + b" " + bencode.to_bytes(json.dumps(reply, ensure_ascii=False, separators=(",", ":")))
+    text = json.dumps(reply, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return cookie + b" " + bencode.to_bytes(text)
 
 
 class Exchange:

@@ -43,6 +43,9 @@ SO_RCVBUFFORCE = 33
 SO_MEMINFO = 55
 IP_PKTINFO = 8
 MEMINFO_DROPS = 8
+"""Which word of SO_MEMINFO counts the datagrams that found the buffer full."""
+CONTROL_SIZE = 64
+"""Room for one pktinfo of either family."""
 
 
 @dataclass(slots=True)
@@ -85,6 +88,7 @@ class NgServer:
         self._listeners: list[_Listener] = []
         self._known: dict[str, bool] = {}
         self._complained: dict[str, float] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def endpoints(self) -> list[Endpoint]:
@@ -100,16 +104,18 @@ class NgServer:
         """Listen on one more address; port 0 takes a free one. Raises OSError that names the address it cannot have."""
         listener = _Listener(endpoint)
         self._listeners.append(listener)
-        asyncio.get_running_loop().add_reader(listener.socket.fileno(), self._readable, listener)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(listener.socket.fileno(), self._readable, listener)
         log.info("ng: listening on %s, %s", listener.endpoint, self._who(listener))
         if listener.buffer < RECEIVE_BUFFER:
             log.info("ng: receive buffer is %d kB (net.core.rmem_max limits it)", listener.buffer >> 10)
 
     def close(self) -> None:
-        """Stop listening; safe to call twice. Must be called on the event loop's thread."""
+        """Stop listening; safe to call twice. To be called on the event loop's thread."""
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
-            asyncio.get_running_loop().remove_reader(listener.socket.fileno())
+            if self._loop is not None:
+                self._loop.remove_reader(listener.socket.fileno())
             listener.socket.close()
             log.info("ng: closed %s", listener.endpoint)
 
@@ -213,14 +219,13 @@ Address = tuple[Any, ...]
 
 
 class _Listener:
-    """One bound socket. `local` of a datagram is the control message that sends its reply from the same address."""
+    """One bound socket. Bound to all addresses, it learns from pktinfo to which of them each datagram came."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         address = ipaddress.ip_address(endpoint.ip)
         self._v6 = address.version == 6
         self._any = address.is_unspecified
         self.loopback = address.is_loopback
-        self._buffer = bytearray(MAX_DATAGRAM)
         self.socket = socket.socket(socket.AF_INET6 if self._v6 else socket.AF_INET, socket.SOCK_DGRAM)
         try:
             self._prepare(endpoint)
@@ -245,12 +250,9 @@ class _Listener:
         self.socket.bind(endpoint)
 
     def receive(self) -> tuple[bytes, Address, bytes]:
-        """Datagram, sender, and the control message for the reply (empty where the socket has one address)."""
-        if not self._any:
-            size, address = self.socket.recvfrom_into(self._buffer)
-            return bytes(self._buffer[:size]), address, b""
-        data, control, _, address = self.socket.recvmsg(MAX_DATAGRAM, 64)
-        return data, address, self._reply_from(control)
+        """Datagram, sender, and what `send` needs to answer from the same address (nothing where there is but one)."""
+        data, control, _, address = self.socket.recvmsg(MAX_DATAGRAM, CONTROL_SIZE)
+        return data, address, self._reply_from(control) if control else b""
 
     def _reply_from(self, control: list[tuple[int, int, bytes]]) -> bytes:
         """The pktinfo to send with: the local address the datagram came to; IPv6 needs its interface as well."""

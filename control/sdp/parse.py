@@ -82,8 +82,9 @@ def _lines(text: str) -> list[str]:
     lines = text.split("\n", MAX_LINES)
     if len(lines) > MAX_LINES:
         raise SdpError(detail=f"more than {MAX_LINES} lines")
-    if " \n" in text or "\t\n" in text:
-        lines = [line.rstrip(" \t") for line in lines]
+    if " \n" in text or "\t\n" in text or text.endswith((" ", "\t")):
+        # But not of a session's name: "s= " is how RFC 8866 section 5.3 writes none.
+        lines = [line if line.startswith("s=") else line.rstrip(" \t") for line in lines]
     return lines
 
 
@@ -120,7 +121,7 @@ class _Parser:
         place = self.section or self.session
         direction = DIRECTIONS.get(name)
         if direction is not None:
-            place.direction = direction
+            place.direction = place.direction or direction
         elif isinstance(place, MediaSection):
             if name == "rtcp-mux":
                 place.rtcp_mux = True

@@ -14,7 +14,7 @@ from control.sdp.model import (
     SessionDescription,
 )
 from control.sdp.parse import DIRECTIONS, STATIC_PAYLOAD_TYPES
-from relay.types import Direction, LocalMedia
+from relay.types import LocalMedia
 
 __all__ = ["rewrite"]
 
@@ -49,10 +49,11 @@ TAIL = (
     "end-of-candidates",
 )
 """Attributes written behind the direction and a=rtcp, in this order."""
-CONSUMED = frozenset({"rtcp", "rtcp-mux", "bundle-only"})
-"""Attributes the relay writes itself, or that say what the relayed body does not do."""
-PLACED = frozenset(HEAD) | PER_FORMAT | frozenset(TAIL) | CONSUMED | frozenset(DIRECTIONS) | {"rtcp-mux-only"}
+CONSUMED = frozenset({"bundle-only", "rtcp", "rtcp-mux", "rtcp-mux-only"})
+"""Attributes the relay writes itself or not at all. rtcp-mux-only (RFC 8858) says that there is no port beside it."""
+PLACED = frozenset(HEAD) | PER_FORMAT | frozenset(TAIL) | CONSUMED | frozenset(DIRECTIONS)
 
+DIRECTION_LINES = {direction: f"a={text}" for text, direction in DIRECTIONS.items()}
 STATIC_RTPMAPS = {
     text: f"a=rtpmap:{number} {encoding}/{clock}" + ("/2" if number == 10 else "")
     for text, (number, encoding, clock) in STATIC_PAYLOAD_TYPES.items()
@@ -107,25 +108,33 @@ def _section(
 ) -> None:
     """Append one m-line and what belongs to it."""
     if section.kind == "message" and section.port:
-        address = section.address or session.address
-        if address is None:
-            raise SdpError("Incomplete SDP specification")
-        _head(lines, section, section.port, address)
-        lines += (line for _, line in section.attributes)
+        _passed_through(lines, session, section)
         return
     if local.rtp is None:
-        lines.append(_m_line(section, 0))
-        lines.append("c=IN IP4 0.0.0.0")
+        lines += (_m_line(section, 0), "c=IN IP4 0.0.0.0")
         lines += (line for wanted in HEAD for name, line in section.attributes if name == wanted)
         return
     ip = local.rtp.ip
     if local.held and not options.zero_address:
         ip = "::" if ":" in ip else "0.0.0.0"
     _head(lines, section, local.rtp.port, ip)
+    attributes = section.attributes
+    if options.remove_ice:
+        attributes = [attribute for attribute in attributes if attribute[0] not in ICE]
     if section.is_rtp:
-        _rtp_attributes(lines, section, local, ip, options)
+        _rtp_attributes(lines, section.formats, attributes, local, options)
     else:
-        _other_attributes(lines, section, local, options)
+        lines += (line for name, line in attributes if name not in DIRECTIONS)
+        _direction(lines, attributes, local, options)
+
+
+def _passed_through(lines: list[str], session: SessionDescription, section: MediaSection) -> None:
+    """MSRP runs over TCP and names its own addresses: the section goes on as it came, with its c= line."""
+    address = section.address or session.address
+    if address is None:
+        raise SdpError("Incomplete SDP specification", f"m={section.kind} {section.port} has no c= line")
+    _head(lines, section, section.port, address)
+    lines += (line for _, line in section.attributes)
 
 
 def _head(lines: list[str], section: MediaSection, port: int, ip: str) -> None:
@@ -141,30 +150,36 @@ def _m_line(section: MediaSection, port: int) -> str:
 
 
 def _rtp_attributes(
-    lines: list[str], section: MediaSection, local: LocalMedia, ip: str, options: RewriteOptions
+    lines: list[str], formats: list[str], attributes: list[Attribute], local: LocalMedia, options: RewriteOptions
 ) -> None:
-    """Attributes of an RTP section: by payload type, then unknown ones in their order, then the relay's own."""
+    """Attributes of an RTP section: by payload type, then unknown ones in their order, then those with a place."""
     placed: dict[str, list[str]] = {}
     others: list[str] = []
-    formats: dict[str, list[str]] = {number: [] for number in section.formats}
-    for name, line in section.attributes:
-        if options.remove_ice and name in ICE:
-            continue
+    by_format: dict[str, list[str]] = {number: [] for number in formats}
+    for name, line in attributes:
         if name not in PLACED:
             others.append(line)
         elif name in PER_FORMAT:
             number = line[len(name) + 3 :].partition(" ")[0]
-            formats.get(number, others if number == "*" else []).append(line)
+            if number in by_format:
+                by_format[number].append(line)
+            elif number == "*":
+                others.append(line)
+        elif name in placed:
+            placed[name].append(line)
         else:
-            placed.setdefault(name, []).append(line)
+            placed[name] = [line]
     for name in HEAD:
         lines += placed.get(name, ())
-    _formats(lines, formats)
+    _formats(lines, by_format)
     lines += others
-    _direction(lines, section.attributes, local.direction, options)
-    _rtcp(lines, local, ip, options, placed)
+    _direction(lines, attributes, local, options)
+    _rtcp(lines, local, options)
+    if local.rtcp_mux and local.rtcp in (None, local.rtp):
+        lines += placed.get("rtcp-mux-only", ())
     for name in TAIL:
-        lines += placed.get(name, ())
+        if name in placed:
+            lines += placed[name]
 
 
 def _formats(lines: list[str], formats: dict[str, list[str]]) -> None:
@@ -181,32 +196,23 @@ def _is_no_rtpmap(line: str) -> bool:
     return not line.startswith("a=rtpmap:")
 
 
-def _direction(lines: list[str], attributes: list[Attribute], direction: Direction, options: RewriteOptions) -> None:
+def _direction(lines: list[str], attributes: list[Attribute], local: LocalMedia, options: RewriteOptions) -> None:
     if options.original_direction:
         lines += (line for name, line in attributes if name in DIRECTIONS)
     else:
-        lines.append(f"a={direction.value}")
+        lines.append(DIRECTION_LINES[local.direction])
 
 
-def _rtcp(lines: list[str], local: LocalMedia, ip: str, options: RewriteOptions, placed: dict[str, list[str]]) -> None:
-    """a=rtcp and a=rtcp-mux; rtcp-mux-only (RFC 8858) stays where there is no other port to fall back on."""
-    if local.rtcp is not None and local.rtp is not None and options.rtcp_attribute is not RtcpAttribute.NONE:
-        elsewhere = local.rtcp.ip != local.rtp.ip
-        address = local.rtcp.ip if elsewhere else ip
-        full = elsewhere or options.rtcp_attribute is RtcpAttribute.FULL
-        lines.append(f"a=rtcp:{local.rtcp.port}" + (f" IN {_family(address)} {address}" if full else ""))
+def _rtcp(lines: list[str], local: LocalMedia, options: RewriteOptions) -> None:
+    """a=rtcp and a=rtcp-mux. RTCP that has an address of its own needs the full form."""
+    rtcp = local.rtcp
+    if rtcp is not None and local.rtp is not None and options.rtcp_attribute is not RtcpAttribute.NONE:
+        if options.rtcp_attribute is RtcpAttribute.FULL or rtcp.ip != local.rtp.ip:
+            lines.append(f"a=rtcp:{rtcp.port} IN {_family(rtcp.ip)} {rtcp.ip}")
+        else:
+            lines.append(f"a=rtcp:{rtcp.port}")
     if local.rtcp_mux:
         lines.append("a=rtcp-mux")
-        if local.rtcp in (None, local.rtp):
-            lines += placed.get("rtcp-mux-only", ())
-
-
-def _other_attributes(lines: list[str], section: MediaSection, local: LocalMedia, options: RewriteOptions) -> None:
-    """Attributes of a section that is not RTP: all as they came, but for the direction, which is the relay's to say."""
-    for name, line in section.attributes:
-        if not (name in DIRECTIONS or (options.remove_ice and name in ICE)):
-            lines.append(line)
-    _direction(lines, section.attributes, local.direction, options)
 
 
 def _family(ip: str) -> str:
