@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ NAMESPACES = Path("/run/netns")
 FOLDERS = Path(tempfile.gettempdir())
 PREFIX = "hp-lab"
 CLONE_NEWNET = 0x40000000
+DUMPCAP_READ_TIMEOUT = 0.25
+"""Seconds for which the kernel may hold packets back from dumpcap."""
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -186,6 +189,7 @@ class Capture:
 
     def stop(self) -> Path:
         """End the capture and return its file. Raises LabError where packets were missed."""
+        time.sleep(2 * DUMPCAP_READ_TIMEOUT)
         self._process.send_signal(signal.SIGINT)
         assert self._process.stderr
         summary = self._process.stderr.read()
