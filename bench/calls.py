@@ -6,7 +6,7 @@ import re
 import socket
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,16 +14,17 @@ from bench.flows import Flow
 from control.ng.bencode import encode
 from relay.types import Endpoint
 
-__all__ = ["Call", "CommandFailed", "Proxy", "make_calls"]
+__all__ = ["CALLEES", "CALLERS", "Call", "CommandFailed", "Proxy", "make_calls"]
 
+CALLERS = tuple(f"10.120.{place // 250}.{place % 250 + 1}" for place in range(1000))
+CALLEES = tuple(f"10.130.0.{place + 1}" for place in range(16))
 _PROXY_PROCESSES = 8
 _PATIENCE = 1.0
 """Seconds until a request is sent again, rtpengine_tout_ms of the proxy."""
 _ATTEMPTS = 5
 _BUFFER = 4 << 20
-_MEDIA = re.compile(
-    rb"\r\nc=IN IP4 ([0-9.]+).*?\r\nm=audio (\d+) |\r\nm=audio (\d+) .*?\r\nc=IN IP4 ([0-9.]+)", re.DOTALL
-)
+_ADDRESS = re.compile(rb"\r\nc=IN IP4 ([0-9.]+)")
+_PORT = re.compile(rb"\r\nm=audio (\d+) ")
 _SDP = """v=0\r
 o=- {session} 1 IN IP4 {ip}\r
 s=-\r
@@ -53,6 +54,8 @@ class Call:
     number: int
     caller: Endpoint
     callee: Endpoint
+    interface: str | None = None
+    """Name of the relay's local address, None for its first one."""
     towards_callee: Endpoint | None = None
     """Where the callee sends to: the offer as the relay rewrote it."""
     towards_caller: Endpoint | None = None
@@ -63,6 +66,8 @@ class Call:
         body: dict[str, Any] = {"supports": ["load limit"]}
         if command != "delete":
             body["sdp"] = _SDP.format(session=1_545_997_027 + self.number, ip=party.ip, port=party.port)
+            if self.interface:
+                body["direction"] = [self.interface, self.interface]
             body["replace"] = ["origin", "session-connection"]
         body["call-id"] = f"{self.number:08x}-1dd2-4c9b-9c0e-3f1c2b6a7d55@{self.caller.ip}"
         body["received-from"] = ["IP4", party.ip]
@@ -88,9 +93,12 @@ class Call:
         return [Flow(self.caller, self.towards_caller), Flow(self.callee, self.towards_callee)]
 
 
-def make_calls(numbers: Iterable[int], callers: Sequence[str], callees: Sequence[str]) -> list[Call]:
-    """Calls whose parties share the given addresses evenly, each with ports of its own."""
-    return [Call(number, _party(number, callers), _party(number, callees)) for number in numbers]
+def make_calls(numbers: Iterable[int], interfaces: Sequence[str | None] = (None,)) -> list[Call]:
+    """Calls from many subscribers to a few carriers, spread over the relay's interfaces, each with ports of its own."""
+    return [
+        Call(number, _party(number, CALLERS), _party(number, CALLEES), interfaces[number % len(interfaces)])
+        for number in numbers
+    ]
 
 
 def _party(number: int, addresses: Sequence[str]) -> Endpoint:
@@ -99,11 +107,11 @@ def _party(number: int, addresses: Sequence[str]) -> Endpoint:
 
 
 def _media(reply: bytes) -> Endpoint:
-    found = _MEDIA.search(reply)
-    if not found:
+    """The address of an SDP with one section, whose c= may stand before or within that section."""
+    address, port = _ADDRESS.search(reply), _PORT.search(reply)
+    if not address or not port:
         raise CommandFailed(f"no audio in the relay's SDP: {reply[:300].decode(errors='replace')}")
-    ip, port = (found[1], found[2]) if found[1] else (found[4], found[3])
-    return Endpoint(ip.decode(), int(port))
+    return Endpoint(address[1].decode(), int(port[1]))
 
 
 @dataclass(slots=True)
@@ -132,19 +140,20 @@ class Proxy:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         self.socket.settimeout(_PATIENCE)
 
-    def wait(self, seconds: float = 15.0) -> None:
-        """Wait until the relay answers a ping. Raises CommandFailed if it does not in time."""
+    def wait(self, seconds: float, alive: Callable[[], bool]) -> None:
+        """Wait until the relay answers a ping. Raises TimeoutError if it does not in time or is no longer alive."""
         self.socket.settimeout(0.2)
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and alive():
+            self.socket.sendto(b"0_0_0 d7:command4:pinge", self.server)
             try:
-                self.socket.sendto(b"0_0_0 d7:command4:pinge", self.server)
-                if b"4:pong" in self.socket.recv(65536):
-                    self.socket.settimeout(_PATIENCE)
-                    return
-            except (TimeoutError, ConnectionRefusedError):
-                time.sleep(0.05)
-        raise CommandFailed(f"no answer to a ping from {self.server[0]}:{self.server[1]}")
+                answered = b"4:pong" in self.socket.recv(65536)
+            except TimeoutError:
+                continue
+            if answered:
+                self.socket.settimeout(_PATIENCE)
+                return
+        raise TimeoutError(f"no answer to a ping from {self.server[0]}:{self.server[1]}")
 
     def run(self, calls: Iterable[Call], commands: Sequence[str]) -> None:
         """Take every call through these commands, one after the other. Raises CommandFailed at the first refusal."""

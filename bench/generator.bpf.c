@@ -206,15 +206,13 @@ static long is_due(__u32 turn __attribute__((unused)), __u64 *due)
 static __always_inline void pace(const struct gen_order *order,
 				 struct gen_cursor *cursor)
 {
-	__u64 now;
+	__u64 now, due = cursor->due;
 
 	if (!order->interval || cursor->sent % (order->burst ?: 1))
 		return;
-	bpf_loop(SPIN_LIMIT, is_due, &cursor->due, 0);
+	bpf_loop(SPIN_LIMIT, is_due, &due, 0);
 	now = bpf_ktime_get_ns();
-	if (now > cursor->due + order->interval)
-		cursor->due = now;
-	cursor->due += order->interval;
+	cursor->due = (now > due + order->interval ? now : due) + order->interval;
 }
 
 static __always_inline struct gen_order *find_order(struct gen_cursor **cursor)

@@ -143,7 +143,8 @@ def open_program(identity: int) -> int:
 
 
 def _dtype(entry: Struct) -> np.dtype[Any]:
-    return np.dtype([(field.name, field.kind, () if field.count is None else (field.count,)) for field in entry.fields])
+    shapes = [(field.name, field.kind, () if field.length is None else (field.length,)) for field in entry.fields]
+    return np.dtype(shapes)
 
 
 def _mac(text: str) -> list[int]:

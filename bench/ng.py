@@ -1,0 +1,212 @@
+"""Server CPU of the control plane per call (offer, answer, delete), against Debian's rtpengine.
+
+    python -m bench.ng [--quick] [--rounds N] [--calls N]
+    python -m bench.ng --profile
+
+Both relays delete at once and run on one core, the client on another; rounds alternate. The second form runs hairpin
+alone under cProfile and prints where its time goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pstats
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, Self
+
+from bench.calls import Call, CommandFailed, make_calls
+from bench.processes import Memory
+from bench.relays import Relay, hairpin, raise_file_limit, rtpengine
+from bench.report import Report, table
+from bench.stats import Summary, ratios, summarize
+from tests.lab import Host, Lab, LabError, give_address
+
+CLIENT_CORE, SERVER_CORE = 0, 1
+COMMANDS = ("offer", "answer", "delete")
+HELD_CALLS = 2000
+SETTLE = 0.05
+"""Seconds for a server to finish what it does after its last reply."""
+TARGET = 2 / 3
+_ROUTER, _RELAY = "10.98.0.1", "10.98.0.2"
+
+
+class Network:
+    """A laboratory with one host per relay, each with a router of its own."""
+
+    def __init__(self) -> None:
+        self.lab = Lab()
+
+    def host(self, name: str) -> Host:
+        """A host with an address and a default route."""
+        host, router = self.lab.host(name), self.lab.host(f"{name}-router")
+        self.lab.cable(host, "eth0", router, "eth0", napi=True)
+        router.ip("address", "add", f"{_ROUTER}/24", "dev", "eth0")
+        give_address(host, _RELAY, _ROUTER)
+        return host
+
+    def __enter__(self) -> Self:
+        self.lab.__enter__()
+        return self
+
+    def __exit__(self, *how: Any) -> None:
+        self.lab.__exit__(*how)
+
+
+def measure(relays: Sequence[Relay], rounds: int, calls: int, report: Report) -> None:
+    """Fill the report: memory per held call, then CPU per call in alternating rounds."""
+    numbers = count()
+    for relay in relays:
+        relay.pin(SERVER_CORE)
+        report.figures.append(held_memory(relay, fresh(numbers, HELD_CALLS)))
+    costs: list[dict[str, Any]] = [{"relay": relay.name, "cpu_us": [], "calls_per_second": []} for relay in relays]
+    report.figures += costs
+    for turn in range(rounds):
+        order = list(zip(relays, costs, strict=True))
+        for relay, cost in order if turn % 2 else order[::-1]:
+            cpu, wall = one_round(relay, fresh(numbers, calls))
+            cost["cpu_us"].append(cpu / calls / 1e3)
+            cost["calls_per_second"].append(calls / wall)
+        progress(f"round {turn + 1} of {rounds}: " + ", ".join(f"{c['relay']} {c['cpu_us'][-1]:.0f} us" for c in costs))
+    for relay, cost in zip(relays, costs, strict=True):
+        cost["repeats"] = relay.proxy.repeats
+
+
+def fresh(numbers: Iterator[int], calls: int) -> list[Call]:
+    """Calls that no relay has seen."""
+    return make_calls(islice(numbers, calls))
+
+
+def one_round(relay: Relay, calls: Sequence[Call]) -> tuple[int, float]:
+    """Nanoseconds of the server's CPU and seconds of the clock that these calls took."""
+    cpu, clock = relay.cpu_ns(), time.monotonic()
+    relay.proxy.run(calls, COMMANDS)
+    wall = time.monotonic() - clock
+    time.sleep(SETTLE)
+    return relay.cpu_ns() - cpu, wall
+
+
+def held_memory(relay: Relay, calls: Sequence[Call]) -> dict[str, Any]:
+    """What a relay keeps for calls that stand; it is fresh, and they are deleted afterwards."""
+    before = relay.memory()
+    relay.proxy.run(calls, COMMANDS[:2])
+    after = relay.memory()
+    relay.proxy.run(calls, COMMANDS[2:])
+    progress(f"{relay.name}: {per_call(before, after, len(calls)) / 1024:.1f} kB per held call")
+    sizes = {"before": before._asdict(), "after": after._asdict()}
+    each = per_call(before, after, len(calls))
+    return {"relay": relay.name, "held_calls": len(calls), **sizes, "bytes_per_call": each}
+
+
+def per_call(before: Memory, after: Memory, calls: int) -> float:
+    """Resident bytes of one call."""
+    return (after.resident - before.resident) / calls
+
+
+def show(report: Report) -> str:
+    """The table for people, as far as the run came."""
+    costs = {figure["relay"]: figure for figure in report.figures if figure.get("cpu_us")}
+    sizes = {figure["relay"]: figure for figure in report.figures if "held_calls" in figure}
+    rows = [_row(name, costs.get(name), size) for name, size in sizes.items()]
+    text = [report.heading(), table(["relay", "CPU us/call", "calls/s", "kB/held call", "MB at start"], rows)]
+    if {"hairpin", "rtpengine"} <= costs.keys():
+        ours, theirs = costs["hairpin"]["cpu_us"], costs["rtpengine"]["cpu_us"]
+        text.append(_verdict(summarize(ratios(ours, theirs))))
+    if not report.complete:
+        text.append("The run was cut short.")
+    return "\n".join(text)
+
+
+def _row(name: str, cost: dict[str, Any] | None, size: dict[str, Any]) -> list[str]:
+    cpu = summarize(cost["cpu_us"]).show(0) if cost else "-"
+    rate = summarize(cost["calls_per_second"]).show(0) if cost else "-"
+    return [name, cpu, rate, f"{size['bytes_per_call'] / 1024:.1f}", f"{size['before']['resident'] / 2**20:.0f}"]
+
+
+def _verdict(ratio: Summary) -> str:
+    hit = "reached" if ratio.median <= TARGET else "missed"
+    return f"hairpin / rtpengine, CPU per call: {ratio.show()}; target at most {TARGET:.2f}: {hit}"
+
+
+def compare(options: argparse.Namespace) -> int:
+    """Run both relays and print what they cost."""
+    report = Report("ng", {"rounds": options.rounds, "calls": options.calls, "in_flight": 32, "commands": COMMANDS})
+    try:
+        with Network() as network, tempfile.TemporaryDirectory() as directory:
+            commands = {"hairpin": hairpin([_RELAY], "--delete-delay=0")}
+            commands["rtpengine"] = rtpengine(_RELAY, "--delete-delay=0")
+            report.settings |= {name: " ".join(command[1:]) for name, command in commands.items()}
+            relays = [started(network, name, command, Path(directory)) for name, command in commands.items()]
+            measure(relays, options.rounds, options.calls, report)
+            report.complete = True
+    except KeyboardInterrupt:
+        progress("cut short")
+    print(show(report))
+    if report.complete and not options.quick:
+        progress(f"written to {report.save()}")
+    return 0 if report.complete else 130
+
+
+def started(network: Network, name: str, command: Sequence[str], directory: Path) -> Relay:
+    """A relay on a host of its own, ready."""
+    relay = Relay(name, network.host(name), command, directory / f"{name}.log")
+    relay.start()
+    return relay
+
+
+def profile(options: argparse.Namespace) -> int:
+    """Run hairpin under cProfile and print where the time of a call goes."""
+    with Network() as network, tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "profile"
+        relay = started(network, "hairpin", hairpin([_RELAY], "--delete-delay=0", profile=file), Path(directory))
+        relay.pin(SERVER_CORE)
+        calls = options.calls * options.rounds
+        cpu, _ = one_round(relay, make_calls(range(calls)))
+        relay.stop()
+        print(
+            f"{calls} calls, {cpu / calls / 1e3:.0f} us of CPU each under cProfile, which makes small functions look dear"
+        )
+        statistics = pstats.Stats(str(file)).strip_dirs()
+        statistics.sort_stats("tottime").print_stats(40)
+        statistics.sort_stats("cumulative").print_stats(60)
+    return 0
+
+
+def progress(text: str) -> None:
+    """Tell whoever waits how far the run is."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.ng", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, and no result is stored")
+    parser.add_argument("--rounds", type=int, help="alternating rounds (default 15, quick 5)")
+    parser.add_argument("--calls", type=int, help="calls in a round (default 2000, quick 1000)")
+    parser.add_argument("--profile", action="store_true", help="run hairpin alone under cProfile")
+    options = parser.parse_args(arguments)
+    options.rounds = options.rounds or (5 if options.quick else 15)
+    options.calls = options.calls or (1000 if options.quick else 2000)
+    return options
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command."""
+    options = _options(arguments)
+    raise_file_limit()
+    os.sched_setaffinity(0, {CLIENT_CORE})
+    try:
+        return profile(options) if options.profile else compare(options)
+    except (CommandFailed, LabError) as error:
+        print(f"bench.ng: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
