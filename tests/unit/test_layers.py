@@ -17,6 +17,7 @@ CONTROL_PURE = (
     "control.ng.message",
     "control.ng.flags",
     "control.ng.commands",
+    "control.ng.report",
     "control.sdp",
     "control.replication.ownership",
     "control.failover.state",

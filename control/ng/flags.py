@@ -1,0 +1,267 @@
+"""A request's keys and flags as typed options.
+
+Controllers spell the same thing in many ways: a space, hyphen or underscore between words, an integer as a string, a
+string where a list is meant, a flag `replace-origin` for an entry of a list `replace`. All of them end here. What is
+unknown, or belongs to a feature that is not there, is counted and otherwise ignored: the same flags come with every
+command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from control.sdp.model import RewriteOptions, RtcpAttribute
+from relay.call import DEFAULT_TOS, Signal
+from relay.types import Learning
+
+__all__ = ["Options", "parse_options"]
+
+
+@dataclass(slots=True)
+class Options:
+    """What one request asks for. Identification first, then what concerns media, then what concerns the reply."""
+
+    sdp: str | bytes | None = None
+    call_id: str | None = None
+    from_tag: str | None = None
+    to_tag: str | None = None
+    via_branch: str | None = None
+    label: str | None = None
+    received_from: str | None = None
+    """IP address the SIP message came from."""
+    sip_code: int | None = None
+    load_limit: bool = False
+    """The controller understands `result: "load limit"` (`supports`)."""
+    direction: tuple[str, ...] = ()
+    tos: int = DEFAULT_TOS
+    learning: Learning | None = None
+    strict_source: bool = False
+    media_handover: bool = False
+    asymmetric: bool = False
+    port_latching: bool = False
+    sip_source: bool = False
+    transport: str | None = None
+    """`transport-protocol`, to be compared with what the SDP has."""
+    delete_delay: int | None = None
+    match_to_tag: bool = False
+    """A delete goes by the to-tag (flag `to-tag`)."""
+    fast: bool = False
+    """A delete is answered without counters."""
+    limit: int = 32
+    """Of a list."""
+    replace_origin: bool = False
+    zero_address: bool = False
+    remove_ice: bool = False
+    original_direction: bool = False
+    rtcp_attribute: RtcpAttribute = RtcpAttribute.PORT
+    ignored: int = 0
+    """Keys and flags that meant nothing here."""
+
+    def signal(self) -> Signal:
+        """The part that concerns the media engine."""
+        return Signal(
+            self.received_from,
+            self.sip_source,
+            self.tos,
+            self.strict_source,
+            self.media_handover,
+            self.asymmetric,
+            self.port_latching,
+            self.learning,
+            self.direction,
+            self.via_branch,
+            self.label,
+        )
+
+    def rewriting(self) -> RewriteOptions:
+        """The part that concerns the outgoing SDP."""
+        wanted = (
+            self.replace_origin,
+            self.rtcp_attribute,
+            self.original_direction,
+            self.remove_ice,
+            self.zero_address,
+        )
+        return RewriteOptions(*wanted) if wanted != _PLAIN else _PLAIN_REWRITING
+
+
+_PLAIN_REWRITING = RewriteOptions()
+_PLAIN = (False, RtcpAttribute.PORT, False, False, False)
+
+
+def parse_options(body: Mapping[str, Any]) -> Options:
+    """Read a request. Raises nothing: a value of a wrong kind counts as absent."""
+    options = Options()
+    for key, value in body.items():
+        take = _KEYS.get(key) or _KEYS.get(_plain(key))
+        if take is None or not take(options, value):
+            options.ignored += 1
+    return options
+
+
+def _plain(text: str) -> str:
+    """One spelling for all: lower case, hyphens between words."""
+    return text.lower().replace(" ", "-").replace("_", "-")
+
+
+def number(value: object) -> int | None:
+    """An integer, also when it was sent as text."""
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, str) and len(value) < 20:
+        try:
+            return int(value)
+        except ValueError:
+            return None
+    return None
+
+
+def words(value: object) -> list[str]:
+    """A list of strings, also when one string was sent for it."""
+    if isinstance(value, str):
+        return [value]
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+# -- takers: each puts one key's value into the options and says whether it meant anything
+
+Taker = Callable[[Options, Any], bool]
+
+
+def _text(field: str) -> Taker:
+    def take(options: Options, value: object) -> bool:
+        if isinstance(value, int):
+            value = str(value)
+        if not isinstance(value, str):
+            return False
+        setattr(options, field, value)
+        return True
+
+    return take
+
+
+def _sdp(options: Options, value: object) -> bool:
+    if isinstance(value, (str, bytes)):
+        options.sdp = value
+    return isinstance(value, (str, bytes))
+
+
+def _integer(field: str) -> Taker:
+    def take(options: Options, value: object) -> bool:
+        found = number(value)
+        if found is None:
+            return False
+        setattr(options, field, found)
+        return True
+
+    return take
+
+
+def _switch(field: str, value: object = True) -> Callable[[Options], None]:
+    def take(options: Options) -> None:
+        setattr(options, field, value)
+
+    return take
+
+
+def _each(table: Mapping[str, Callable[[Options], None]]) -> Taker:
+    """A list of words, each of which says something for itself; those that are not in the table are counted."""
+
+    def take(options: Options, value: object) -> bool:
+        found = words(value)
+        for word in found:
+            act = table.get(word) or table.get(_plain(word))
+            if act is not None:
+                act(options)
+            else:
+                options.ignored += 1
+        return bool(found)
+
+    return take
+
+
+def _received_from(options: Options, value: object) -> bool:
+    """`[IP4, address]`, or the address alone."""
+    for word in reversed(words(value)):
+        try:
+            options.received_from = str(ip_address(word)) if word != options.received_from else word
+        except ValueError:
+            continue
+        return True
+    return False
+
+
+def _direction(options: Options, value: object) -> bool:
+    options.direction = (*options.direction, *words(value))[:2]
+    return bool(options.direction)
+
+
+def _learning(options: Options, value: object) -> bool:
+    for word in words(value):
+        options.learning = _LEARNING.get(_plain(word), options.learning)
+    return options.learning is not None
+
+
+def _transport(options: Options, value: object) -> bool:
+    if not isinstance(value, str) or _plain(value) == "accept":
+        return False
+    options.transport = value
+    return True
+
+
+def _known(options: Options, value: object) -> bool:
+    """A key that is read elsewhere, or changes nothing here."""
+    return True
+
+
+_LEARNING = {mode.value: mode for mode in Learning}
+_REPLACE: dict[str, Callable[[Options], None]] = {
+    "origin": _switch("replace_origin"),
+    "session-connection": lambda options: None,
+    "zero-address": _switch("zero_address"),
+}
+_ICE: dict[str, Callable[[Options], None]] = {"remove": _switch("remove_ice"), "default": lambda options: None}
+_FLAGS: dict[str, Callable[[Options], None]] = {
+    "strict-source": _switch("strict_source"),
+    "media-handover": _switch("media_handover"),
+    "asymmetric": _switch("asymmetric"),
+    "symmetric": lambda options: None,
+    "port-latching": _switch("port_latching"),
+    "no-port-latching": _switch("port_latching", False),
+    "trust-address": _switch("sip_source", False),
+    "sip-source-address": _switch("sip_source"),
+    "no-rtcp-attribute": _switch("rtcp_attribute", RtcpAttribute.NONE),
+    "full-rtcp-attribute": _switch("rtcp_attribute", RtcpAttribute.FULL),
+    "original-sendrecv": _switch("original_direction"),
+    "to-tag": _switch("match_to_tag"),
+    "fast": _switch("fast"),
+    **{f"replace-{word}": act for word, act in _REPLACE.items()},
+    **{f"ice-{word}": act for word, act in _ICE.items()},
+    **{f"endpoint-learning-{word}": _switch("learning", mode) for word, mode in _LEARNING.items()},
+}
+_KEYS: dict[str, Taker] = {
+    "command": _known,
+    "sdp": _sdp,
+    "call-id": _text("call_id"),
+    "from-tag": _text("from_tag"),
+    "to-tag": _text("to_tag"),
+    "via-branch": _text("via_branch"),
+    "label": _text("label"),
+    "from-label": _text("label"),
+    "received-from": _received_from,
+    "sip-message-type": _known,
+    "sip-code": _integer("sip_code"),
+    "supports": _each({"load-limit": _switch("load_limit")}),
+    "flags": _each(_FLAGS),
+    "replace": _each(_REPLACE),
+    "ice": _each(_ICE),
+    "direction": _direction,
+    "tos": _integer("tos"),
+    "endpoint-learning": _learning,
+    "transport-protocol": _transport,
+    "delete-delay": _integer("delete_delay"),
+    "limit": _integer("limit"),
+}

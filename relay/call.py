@@ -1,0 +1,517 @@
+"""A call: two legs, their media, and what offers and answers (RFC 3264) make of them. No I/O, no clock.
+
+    Call --- Leg (a party, under all tags it goes by) --- Media (an m-line) --- Stream (RTP), Stream (RTCP)
+
+Leg 0 is who made the first offer. Each leg has its own pair of ports per m-line: where that party sends to, and where
+the other's media comes from. What one offer or answer does to one m-line:
+
+    m-line       event                          then   ports
+    ----------   ----------------------------   ----   -------------------------------------------------------------
+    no ports     offer, port 0                  none   none
+    no ports     offer                          live   a pair is drawn on both legs
+    live         offer, same endpoint           live   stay
+    live         offer, endpoint moved          live   a new pair towards the other leg; its old one retires
+    live         offer, moved, not receiving    live   stay (hold), as they do with port-latching
+    live         offer, port 0                  live   stay until answered: the offer may yet be refused
+    live         answer                         live   stay; retired pairs are let go
+    live         answer, port 0 on either side  none   all pairs of the line are let go
+    no ports     answer                         none   none: what was not offered is rejected
+
+A retired pair keeps the rules it had, so that media in flight still arrives: a party moves over only when it has seen
+the offer. A party's epoch counts changes of its signalled endpoint; where it stays, nothing is learned anew.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from relay.errors import PortsExhausted
+from relay.ports import Interface
+from relay.quality import Heard
+from relay.rtcp import Compound, round_trip
+from relay.types import Endpoint, Learning, LocalMedia, MediaDescription, Rule, StreamState
+
+__all__ = ["Call", "Leg", "Line", "Media", "Mux", "Retired", "Signal", "Stream"]
+
+SENDER_REPORTS = 4
+"""Sender reports of a party whose echo is waited for."""
+MAX_NAMES = 32
+"""Tags and branches remembered of one call."""
+
+DEFAULT_TOS = 256
+"""In `Signal.tos`: what the daemon was told."""
+
+
+class Signal(NamedTuple):
+    """What one offer or answer says about a call beside its media."""
+
+    received_from: str | None = None
+    """IP address the signalling came from."""
+    sip_source: bool = False
+    """Take `received_from` for the SDP's address (`SIP-source-address`)."""
+    tos: int = DEFAULT_TOS
+    """The whole TOS byte; negative leaves each packet's own, 256 and above is the daemon's default."""
+    strict_source: bool = False
+    media_handover: bool = False
+    asymmetric: bool = False
+    """The sender's media comes from elsewhere than its SDP says: nothing is learned of it."""
+    port_latching: bool = False
+    learning: Learning | None = None
+    direction: tuple[str, ...] = ()
+    """Names of the interfaces towards the sender and towards the other party."""
+    via_branch: str | None = None
+    label: str | None = None
+
+
+class Mux(enum.Enum):
+    """RTP and RTCP on one port (RFC 5761), the same on both legs of an m-line."""
+
+    OFF = "off"
+    OFFERED = "offered"
+    """Not answered yet: RTCP may come to either port."""
+    ON = "on"
+
+
+class Line:
+    """What both legs share of one m-line."""
+
+    __slots__ = ("is_rtp", "kind", "mux", "protocol")
+
+    def __init__(self) -> None:
+        self.kind = self.protocol = ""
+        self.is_rtp = False
+        self.mux = Mux.OFF
+
+    def offered(self, description: MediaDescription) -> None:
+        """Take over what an offer makes of the line."""
+        self.kind, self.protocol, self.is_rtp = description.kind, description.protocol, description.is_rtp
+        if description.rtcp_mux and self.mux is not Mux.ON:
+            self.mux = Mux.OFFERED
+        elif not description.rtcp_mux:
+            self.mux = Mux.OFFERED if self.mux is Mux.ON else Mux.OFF
+
+
+class Stream:
+    """RTP or RTCP of one media of one leg: a local port and the party's endpoint behind it."""
+
+    __slots__ = (
+        "confirmed",
+        "count",
+        "epoch",
+        "learning",
+        "local",
+        "observed",
+        "preferred",
+        "refusal",
+        "seen",
+        "signalled",
+    )
+
+    def __init__(self) -> None:
+        self.local: Endpoint | None = None
+        self.signalled: Endpoint | None = None
+        """Where the party wants its media, by its last SDP that was not a hold to 0.0.0.0."""
+        self.refusal: str | None = None
+        """Why nothing is sent there."""
+        self.preferred: str | None = None
+        self.learning = Learning.DELAYED
+        self.epoch = 0
+        self.observed: Endpoint | None = None
+        """Where the data plane last said the party sends from, in this epoch."""
+        self.confirmed = False
+        self.count = 0
+        """Packets when the timers last looked."""
+        self.seen = 0.0
+        """When that number last moved."""
+
+    @property
+    def destination(self) -> Endpoint | None:
+        """Where media for this party is sent, as far as its SDP tells."""
+        return self.signalled if self.refusal is None else None
+
+    def point(self, endpoint: Endpoint, preferred: str | None, learning: Learning) -> None:
+        """Take a signalled endpoint. Nothing happens where it stays as it was."""
+        if endpoint != self.signalled or preferred != self.preferred or learning is not self.learning:
+            self.signalled, self.preferred, self.learning = endpoint, preferred, learning
+            self.epoch += 1
+            self.observed, self.confirmed = None, False
+
+
+class Retired(NamedTuple):
+    """A pair that a re-offer replaced, in force as it was until the answer."""
+
+    port: int
+    rules: tuple[Rule, ...]
+
+
+class Media:
+    """One m-line of one leg, and the pair of ports this party sends to."""
+
+    __slots__ = (
+        "description",
+        "heard",
+        "index",
+        "line",
+        "port",
+        "retired",
+        "rtcp",
+        "rtp",
+        "sender_reports",
+        "shown_rtcp",
+        "shown_rtp",
+    )
+
+    def __init__(self, index: int, line: Line) -> None:
+        self.index = index
+        self.line = line
+        self.description: MediaDescription | None = None
+        """What the party last signalled."""
+        self.port: int | None = None
+        """The even port of the pair."""
+        self.rtp = Stream()
+        self.rtcp = Stream()
+        self.shown_rtp: Endpoint | None = None
+        """The pair as the party's SDP shows it."""
+        self.shown_rtcp: Endpoint | None = None
+        self.retired: list[Retired] = []
+        self.heard: Heard | None = None
+        """What this party's RTCP said of the media it gets."""
+        self.sender_reports: dict[int, float] = {}
+        """When this party's last few sender reports passed, by their NTP timestamps."""
+
+    def report(self, compound: Compound, other: Media, now: float) -> None:
+        """This party sent RTCP; `other` is the media it reports on."""
+        if compound.sender is not None:
+            self.sender_reports[compound.sender.ntp] = now
+            while len(self.sender_reports) > SENDER_REPORTS:
+                del self.sender_reports[next(iter(self.sender_reports))]
+        for block in compound.blocks[:1]:
+            sent = other.sender_reports.get(block.last_report) if block.last_report else None
+            trip = round_trip(sent, now, block.delay) if sent is not None else None
+            if self.heard is None or self.heard.ssrc != block.ssrc:
+                self.heard = Heard(block.ssrc)
+            self.heard.add(block, other.clock, trip, now)
+
+    @property
+    def clock(self) -> int:
+        """The RTP clock of what this party sends, in Hz."""
+        types = self.description.payload_types if self.description is not None else ()
+        return types[0].clock if types else 8000
+
+    def sends_to(self, other: Media) -> bool:
+        """Whether this party is to send, by what both have signalled."""
+        mine, theirs = self.description, other.description
+        return (mine is None or mine.direction.sends) and (theirs is None or theirs.direction.receives)
+
+    def take(self, port: int, interface: Interface) -> None:
+        """Use a pair from now on."""
+        self.port = port
+        self.rtp.local = self.shown_rtp = Endpoint(interface.address, port)
+        self.rtcp.local = self.shown_rtcp = Endpoint(interface.address, port + 1)
+        if interface.advertised != interface.address:
+            self.shown_rtp = Endpoint(interface.advertised, port)
+            self.shown_rtcp = Endpoint(interface.advertised, port + 1)
+
+    def drop(self) -> None:
+        """Use no pair any more."""
+        self.port = self.rtp.local = self.rtcp.local = self.shown_rtp = self.shown_rtcp = None
+
+    def moved(self, description: MediaDescription, endpoint: Endpoint | None) -> bool:
+        """Whether an offer moves the party, so that the other one is shown a new pair."""
+        known = self.rtp.signalled
+        receives = description.direction.receives and not description.held
+        return receives and endpoint is not None and known is not None and endpoint != known
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The streams that have a rule."""
+        if self.port is None:
+            return ()
+        return (self.rtp, self.rtcp) if self.line.is_rtp and self.line.mux is not Mux.ON else (self.rtp,)
+
+    def shown(self, other: MediaDescription) -> LocalMedia:
+        """This pair as this party is to see it, in place of what the other one signalled."""
+        if self.shown_rtp is None:
+            return REJECTED
+        line = self.line
+        rtcp = None
+        if line.is_rtp:
+            rtcp = self.shown_rtp if line.mux is Mux.ON else self.shown_rtcp
+        return LocalMedia(self.shown_rtp, rtcp, line.mux is not Mux.OFF, other.direction, other.held)
+
+
+REJECTED = LocalMedia(None)
+
+
+class Leg:
+    """One party of a call."""
+
+    __slots__ = ("asymmetric", "created", "interface", "label", "medias", "received_from", "tags")
+
+    def __init__(self, interface: Interface, now: float) -> None:
+        self.interface = interface
+        self.created = now
+        self.tags: list[str] = []
+        """The first one names the leg; more are forks answered on the same ports."""
+        self.label: str | None = None
+        self.received_from: str | None = None
+        self.asymmetric = False
+        self.medias: list[Media] = []
+
+    @property
+    def tag(self) -> str:
+        """The tag that names the leg, empty until its party has answered."""
+        return self.tags[0] if self.tags else ""
+
+
+class Call:
+    """All that stands under one Call-ID. `near` and `far` below: who speaks, and the other one."""
+
+    __slots__ = (
+        "answered",
+        "branches",
+        "call_id",
+        "created",
+        "deleted",
+        "due",
+        "freed",
+        "gone_rtcp",
+        "gone_rtp",
+        "last_signal",
+        "learning",
+        "legs",
+        "media_handover",
+        "rules",
+        "screen",
+        "strict_source",
+        "tags",
+        "tos",
+    )
+
+    def __init__(
+        self,
+        call_id: str,
+        interfaces: tuple[Interface, Interface],
+        screen: Callable[[Endpoint, str], str | None],
+        now: float,
+    ) -> None:
+        self.call_id = call_id
+        self.created = self.last_signal = now
+        self.legs = (Leg(interfaces[0], now), Leg(interfaces[1], now))
+        self.tags: dict[str, int] = {}
+        """All tags, and the leg each names."""
+        self.branches: list[str] = []
+        self.screen = screen
+        self.answered = False
+        self.deleted: float | None = None
+        """When the delete delay ends; None while the call stands."""
+        self.due = 0.0
+        """When the timers look at it next."""
+        self.tos: int | None = 0
+        self.strict_source = False
+        self.media_handover = False
+        self.learning = Learning.DELAYED
+        self.rules: dict[Endpoint, Rule] = {}
+        """What the data plane holds."""
+        self.freed: list[tuple[Interface, int]] = []
+        """Pairs let go by the last step, to be given back once their rules are out of force."""
+        self.gone_rtp = StreamState()
+        self.gone_rtcp = StreamState()
+        """Totals of ports that are no longer this call's."""
+
+    # -- who is who
+
+    def name(self, leg: int, tag: str | None) -> None:
+        """Let `tag` name a leg from now on, unless it names one already."""
+        if tag is not None and tag not in self.tags:
+            names = self.legs[leg].tags
+            if len(names) > MAX_NAMES:
+                del self.tags[names.pop(1)]
+            self.tags[tag] = leg
+            names.append(tag)
+
+    def branch(self, via_branch: str) -> None:
+        """Remember a branch that was offered."""
+        if via_branch not in self.branches:
+            self.branches.append(via_branch)
+            del self.branches[:-MAX_NAMES]
+
+    def streams(self) -> Iterator[tuple[Media, Stream]]:
+        """All streams that have a rule."""
+        for leg in self.legs:
+            for media in leg.medias:
+                for stream in media.streams:
+                    yield media, stream
+
+    def sides(self) -> Iterator[tuple[Media, Media]]:
+        """Each m-line twice: as each party has it, with the other's beside it."""
+        for first, second in zip(self.legs[0].medias, self.legs[1].medias, strict=True):
+            yield first, second
+            yield second, first
+
+    # -- offer and answer
+
+    def offer(
+        self, number: int, descriptions: Sequence[MediaDescription], signal: Signal, now: float
+    ) -> list[LocalMedia]:
+        """The party of leg `number` offers: what its peer is to see. Raises PortsExhausted and leaves all as it was."""
+        near, far = self.legs[number], self.legs[1 - number]
+        self._extend(len(descriptions))
+        self._draw(near, far, descriptions, signal, now)
+        self._hear(near, signal, now)
+        shown = []
+        for mine, theirs, description in zip(near.medias, far.medias, descriptions, strict=False):
+            mine.description = description
+            if description.rejected or theirs.port is None:
+                shown.append(REJECTED)
+                continue
+            mine.line.offered(description)
+            self._point(near, mine, description, signal)
+            shown.append(theirs.shown(description))
+        return shown
+
+    def answer(
+        self, number: int, descriptions: Sequence[MediaDescription], signal: Signal, now: float
+    ) -> list[LocalMedia]:
+        """The party of leg `number` answers: what the offerer is to see. The same answer again changes nothing."""
+        near, far = self.legs[number], self.legs[1 - number]
+        self._extend(len(descriptions))
+        self._hear(near, signal, now)
+        self.answered = True
+        shown = []
+        for mine, theirs, description in zip(near.medias, far.medias, descriptions, strict=False):
+            offered = theirs.description
+            mine.description = description
+            if description.rejected or offered is None or offered.rejected or mine.port is None:
+                self._let_go(mine.index)
+                shown.append(REJECTED)
+                continue
+            mine.line.mux = Mux.ON if offered.rtcp_mux and description.rtcp_mux else Mux.OFF
+            self._point(near, mine, description, signal)
+            shown.append(theirs.shown(description))
+        self._settle()
+        return shown
+
+    def refusals(self, number: int) -> list[str]:
+        """What is signalled for leg `number` but never forwarded to, one text each."""
+        return [
+            f"media {media.index + 1}: nothing is sent to {stream.signalled}, {stream.refusal}"
+            for media in self.legs[number].medias
+            for stream in media.streams
+            if stream.refusal is not None
+        ]
+
+    def close(self) -> None:
+        """Let go of all ports."""
+        for index in range(len(self.legs[0].medias)):
+            self._let_go(index)
+        self._settle()
+
+    # -- steps of it
+
+    def _extend(self, lines: int) -> None:
+        for index in range(len(self.legs[0].medias), lines):
+            line = Line()
+            for leg in self.legs:
+                leg.medias.append(Media(index, line))
+
+    def _hear(self, leg: Leg, signal: Signal, now: float) -> None:
+        """What a message says for the whole leg or call."""
+        self.last_signal = now
+        leg.asymmetric = signal.asymmetric
+        if signal.received_from is not None:
+            leg.received_from = signal.received_from
+        if signal.label is not None:
+            leg.label = signal.label
+        if signal.learning is not None:
+            self.learning = signal.learning
+
+    def _draw(
+        self, near: Leg, far: Leg, descriptions: Sequence[MediaDescription], signal: Signal, now: float
+    ) -> None:
+        """Draw all pairs an offer needs, or none."""
+        wanted: list[tuple[Leg, Media]] = []
+        for mine, theirs, description in zip(near.medias, far.medias, descriptions, strict=False):
+            if description.rejected or description.kind == "message":
+                continue
+            if mine.port is None:
+                wanted += ((near, mine), (far, theirs))
+            elif not signal.port_latching and mine.moved(description, _endpoint(description.rtp, near, signal)):
+                wanted.append((far, theirs))
+        drawn: list[int] = []
+        try:
+            for leg, _ in wanted:
+                drawn.append(leg.interface.pool.draw(now))
+        except PortsExhausted:
+            for (leg, _), port in zip(wanted, drawn, strict=False):
+                leg.interface.pool.release(port, now)
+            raise
+        for (leg, media), port in zip(wanted, drawn, strict=True):
+            if media.port is not None:
+                self._retire(leg, media)
+            media.take(port, leg.interface)
+            self._screen(media)
+
+    def _retire(self, leg: Leg, media: Media) -> None:
+        """Set a pair aside until the answer; one that was never answered is let go."""
+        assert media.port is not None
+        if media.retired:
+            self.freed.append((leg.interface, media.port))
+            return
+        locals_ = (media.rtp.local, media.rtcp.local)
+        rules = tuple(self.rules[local] for local in locals_ if local is not None and local in self.rules)
+        media.retired.append(Retired(media.port, rules))
+
+    def _let_go(self, index: int) -> None:
+        """Free the pairs of one m-line on both legs."""
+        for leg in self.legs:
+            media = leg.medias[index]
+            if media.port is not None:
+                self.freed.append((leg.interface, media.port))
+                media.drop()
+
+    def _settle(self) -> None:
+        """Free the pairs that waited for the answer."""
+        for leg in self.legs:
+            for media in leg.medias:
+                if media.retired:
+                    self.freed += ((leg.interface, retired.port) for retired in media.retired)
+                    media.retired.clear()
+
+    def _point(self, leg: Leg, media: Media, description: MediaDescription, signal: Signal) -> None:
+        """Take over a party's endpoints; 0.0.0.0 is hold, and keeps them."""
+        if description.held:
+            return
+        learning = Learning.OFF if leg.asymmetric else self.learning
+        for stream, signalled in ((media.rtp, description.rtp), (media.rtcp, description.rtcp)):
+            endpoint = _endpoint(signalled, leg, signal)
+            if endpoint is not None:
+                stream.point(endpoint, leg.received_from, learning)
+        self._screen(media)
+
+    def _screen(self, media: Media) -> None:
+        """See whether media may be sent where the party wants it."""
+        for stream in (media.rtp, media.rtcp):
+            if stream.signalled is not None and stream.local is not None:
+                own = "a port of this very call" if self._owns(stream.signalled) else None
+                stream.refusal = own or self.screen(stream.signalled, stream.local.ip)
+
+    def _owns(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint is one of this call's own ports, as bound or as advertised."""
+        port = endpoint.port & ~1
+        for leg in self.legs:
+            if endpoint.ip in (leg.interface.address, leg.interface.advertised):
+                for media in leg.medias:
+                    if media.port == port or any(retired.port == port for retired in media.retired):
+                        return True
+        return False
+
+
+def _endpoint(signalled: Endpoint | None, leg: Leg, signal: Signal) -> Endpoint | None:
+    """The endpoint an SDP gives, or the address its SIP came from where that is asked for."""
+    if signalled is None or not signal.sip_source:
+        return signalled
+    ip = signal.received_from or leg.received_from
+    return Endpoint(ip, signalled.port) if ip is not None else signalled

@@ -1,0 +1,126 @@
+"""The data plane that forwards nothing: it keeps rules and counts what tests and dry runs tell it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from relay.dataplane import Listener
+from relay.errors import DataplaneError
+from relay.types import Endpoint, Path, Rule, StreamState
+
+__all__ = ["MemoryDataplane"]
+
+
+class MemoryDataplane:
+    """Rules in a dictionary. `limit` rules at most, None for any number."""
+
+    name = "memory"
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit = limit
+        self.installed: dict[Endpoint, Rule] = {}
+        self.lingering: dict[Endpoint, float] = {}
+        """Ports out of force, and for how many seconds they drop in silence."""
+        self._states: dict[Endpoint, StreamState] = {}
+        self._counters: Counter[str] = Counter()
+        self._listener: Listener | None = None
+
+    async def start(self, listener: Listener) -> None:
+        """Nothing can fail here."""
+        self._listener = listener
+
+    async def close(self) -> None:
+        """Forget all rules."""
+        self._listener = None
+        self.installed.clear()
+        self._states.clear()
+
+    def describe(self) -> list[str]:
+        """One line for the operator."""
+        return ["data plane memory: rules are kept, no packet is forwarded"]
+
+    def install(self, rules: Iterable[Rule]) -> None:
+        """Put rules in force. Raises DataplaneError, with none of them in force, where the limit is in the way."""
+        rules = list(rules)
+        fresh = {rule.local for rule in rules} - self.installed.keys()
+        if self.limit is not None and len(self.installed) + len(fresh) > self.limit:
+            raise DataplaneError(f"no room for {len(fresh)} more rules beside {len(self.installed)}")
+        heirs = [(rule, self._heritage(rule)) for rule in rules if rule.local in fresh]
+        for rule in rules:
+            self._change(rule)
+        for rule, state in heirs:
+            if state is not None:
+                new = self._states[rule.local]
+                new.observed_source, new.confirmed = state.observed_source, state.confirmed
+        self._counters["installed"] += len(rules)
+
+    def remove(self, locals_: Iterable[Endpoint], linger: float) -> None:
+        """Take rules out of force; ports that have none are passed over."""
+        for local in locals_:
+            if self.installed.pop(local, None) is not None:
+                del self._states[local]
+                self.lingering[local] = linger
+                self._counters["removed"] += 1
+
+    def state(self, local: Endpoint) -> StreamState:
+        """A copy of a port's counters, so that nobody changes them from outside."""
+        found = self._states.get(local)
+        if found is None:
+            return StreamState()
+        return StreamState(*(getattr(found, name) for name in StreamState.__slots__))
+
+    def packets(self, local: Endpoint) -> int:
+        """Packets admitted at one port."""
+        found = self._states.get(local)
+        return found.packets if found is not None else 0
+
+    def rules(self) -> list[Endpoint]:
+        """Ports with a rule in force."""
+        return list(self.installed)
+
+    def counters(self) -> Mapping[str, int]:
+        """How many rules came and went."""
+        return dict(self._counters)
+
+    def _change(self, rule: Rule) -> None:
+        old = self.installed.get(rule.local)
+        self.installed[rule.local] = rule
+        self.lingering.pop(rule.local, None)
+        state = self._states.setdefault(rule.local, StreamState(path=Path.MEMORY))
+        if old is not None and old.source_epoch != rule.source_epoch:
+            state.observed_source, state.confirmed = None, False
+
+    def _heritage(self, rule: Rule) -> StreamState | None:
+        """What is known of a party that is given a new port in the same epoch: the state of its port so far."""
+        mirror = self.installed.get(rule.source)
+        if mirror is None or mirror.destination_epoch != rule.source_epoch:
+            return None
+        return self._states.get(mirror.source)
+
+    # -- what packets would do
+
+    def arrive(
+        self, local: Endpoint, source: Endpoint, size: int = 172, packets: int = 1, confirm: bool = True
+    ) -> None:
+        """Let packets of `size` bytes of payload arrive at a port from `source`, and say so to the listener."""
+        state = self._states.get(local)
+        if state is None:
+            self._counters["no_rule"] += packets
+            return
+        state.packets += packets
+        state.bytes += packets * size
+        if state.confirmed and source != state.observed_source:
+            state.foreign += packets
+            return
+        known = (state.observed_source, state.confirmed)
+        state.observed_source, state.confirmed = source, confirm
+        if self._listener is not None and known != (source, confirm):
+            self._listener.learned(local, source, confirm)
+
+    def arrive_rtcp(self, local: Endpoint, source: Endpoint, payload: bytes) -> None:
+        """Let one compound RTCP packet arrive at a port, with its copy for the listener."""
+        self.arrive(local, source, len(payload))
+        state = self._states.get(local)
+        if state is not None and state.observed_source == source and self._listener is not None:
+            self._listener.rtcp(local, source, payload)
