@@ -241,7 +241,7 @@ class Config:
     )
     slow_rate: int = option(
         16,
-        whole(1, 10_000, "packets per second"),
+        whole(1, 255, "packets per second"),
         "packets per second one port may send up to the daemon (unresolved neighbours, RTCP copies)",
         "N",
     )

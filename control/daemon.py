@@ -1,0 +1,346 @@
+"""`hairpin run`: joins settings, data plane, calls, ng and the operators' socket, and lets go of all of it at the end.
+
+What is taken is put on one stack as it is taken, so that a start that fails halfway, an orderly stop and an error all
+let go in the same way, last taken first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+from control import log as logs
+from control import supervisor
+from control.config import Config, ConfigError, Network, load
+from control.config import Interface as InterfaceSpec
+from control.ng.commands import Commands
+from control.ng.server import NgServer
+from control.ops import place
+from control.ops.console import Console
+from control.ops.operators import OperatorSocket
+from control.version import version
+from relay.call import Call
+from relay.dataplane import Dataplane
+from relay.errors import HairpinError
+from relay.nic.links import Rtnetlink
+from relay.nic.portreserve import PortReservation
+from relay.nic.sockets import busy_udp_ports
+from relay.ports import Interface, PortPool
+from relay.registry import Registry, Settings
+from relay.types import Endpoint
+
+log = logging.getLogger("hairpin")
+
+TICK = 1.0
+"""Seconds between two looks at the calls' timers."""
+BUSY_PORTS_EVERY = 10
+"""Ticks between two looks at the ports other programs hold."""
+FAR_AWAY = ("198.41.0.4", 9)
+"""Any public address (a root of the DNS): routes to it are looked up, nothing is sent."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Be the relay until told to stop; returns the exit code."""
+    try:
+        config = load(arguments)
+    except ConfigError as error:
+        print(f"hairpin: {error}", file=sys.stderr)
+        return 2
+    close_log = logs.setup(config.log_level, config.log_stderr)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(run(config))
+    except HairpinError as error:
+        log.error("cannot start: %s", error)
+        if logs.syslog_wanted(config.log_stderr, sys.stderr, logs.SYSLOG_SOCKET):
+            print(f"hairpin: cannot start: {error}", file=sys.stderr)
+        return 1
+    except Exception:
+        log.exception("ended by a fault of its own")
+        return 1
+    finally:
+        close_log()
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def run(config: Config) -> None:
+    """The relay from start to stop. Raises HairpinError where it cannot start."""
+    async with AsyncExitStack() as stack:
+        stop = _stop_on_signals()
+        relay = await Relay.start(config, stack)
+        relay.report()
+        supervisor.notify("READY=1", os.environ)
+        stack.callback(log.log, logs.NOTICE, "stopped")
+        ticking = asyncio.create_task(relay.tick_forever())
+        stack.callback(ticking.cancel)
+        log.log(logs.NOTICE, "stopping on %s", await stop)
+        supervisor.notify("STOPPING=1", os.environ)
+
+
+def _stop_on_signals() -> asyncio.Future[str]:
+    loop = asyncio.get_running_loop()
+    stop: asyncio.Future[str] = loop.create_future()
+
+    def end(name: str) -> None:
+        if not stop.done():
+            stop.set_result(name)
+
+    loop.add_signal_handler(signal.SIGTERM, end, "SIGTERM")
+    loop.add_signal_handler(signal.SIGINT, end, "SIGINT")
+    loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP is ignored: options are read at the start only")
+    return stop
+
+
+class Relay:
+    """All parts of a running relay."""
+
+    def __init__(
+        self, config: Config, plane: Dataplane, registry: Registry, commands: Commands, server: NgServer
+    ) -> None:
+        self.config = config
+        self.plane = plane
+        self.registry = registry
+        self.commands = commands
+        self.server = server
+        self.socket_path = Path()
+        self.reserved = ""
+        self.started = time.monotonic()
+
+    @classmethod
+    async def start(cls, config: Config, stack: AsyncExitStack) -> Relay:
+        """Take all that a relay needs, each with its release on the stack. Raises HairpinError."""
+        instance_path = _claim(config, stack)
+        if config.pidfile:
+            supervisor.write_pidfile(Path(config.pidfile))
+            stack.callback(supervisor.remove_pidfile, Path(config.pidfile))
+        interfaces = [_interface(config, spec) for spec in config.interface or (default_interface(),)]
+        own = _own_addresses({interface.address for interface in interfaces})
+        plane = _plane(config, interfaces)
+        registry = Registry(plane, interfaces, _settings(config, own), time.monotonic, _log_end)
+        stack.push_async_callback(plane.close)
+        await plane.start(registry)
+        commands = Commands(registry, time.monotonic(), time.time() - time.monotonic())
+        server = NgServer(commands.handle, config.ng_allow, time.monotonic)
+        relay = cls(config, plane, registry, commands, server)
+        relay.reserved = _reserve(config, plane, stack)
+        relay.skip_busy_ports()
+        await relay._listen(instance_path, stack)
+        return relay
+
+    async def _listen(self, path: Path, stack: AsyncExitStack) -> None:
+        console = Console(self.registry, self.plane, self.status, time.monotonic)
+        answers = OperatorSocket(console.handlers())
+        stack.push_async_callback(answers.close)
+        await answers.start(path)
+        self.socket_path = path
+        stack.callback(self.server.close)
+        for endpoint in self.config.listen_ng:
+            try:
+                await self.server.start(endpoint)
+            except OSError as error:
+                raise HairpinError(f"{error.strerror}; choose another with --listen-ng=[IP:]PORT") from error
+
+    def skip_busy_ports(self) -> None:
+        """Leave ports alone that other programs hold."""
+        for interface in self.registry.interfaces:
+            try:
+                interface.pool.skip(busy_udp_ports(interface.address))
+            except OSError as error:
+                log.warning("cannot see which UDP ports other programs hold: %s", error)
+
+    async def tick_forever(self) -> None:
+        """Run the timers."""
+        count = 0
+        while True:
+            await asyncio.sleep(TICK)
+            count += 1
+            try:
+                self.registry.tick(time.monotonic())
+                if count % BUSY_PORTS_EVERY == 0:
+                    self.skip_busy_ports()
+            except Exception:
+                log.exception("the timers failed; they go on")
+
+    def report(self) -> None:
+        """Say what was chosen, and how a proxy is pointed here."""
+        say = log.log
+        say(logs.NOTICE, "hairpin %s, instance %d, pid %d", version(), self.config.instance, os.getpid())
+        for interface in self.registry.interfaces:
+            pool = interface.pool
+            say(logs.NOTICE, "media: %s %s, ports %d-%d", interface.name, interface.address, pool.low, pool.high)
+        say(logs.NOTICE, "ports: %s", self.reserved)
+        for line in self.plane.describe():
+            say(logs.NOTICE, "%s: %s", self.plane.name, line)
+        for listener in self.listeners():
+            say(logs.NOTICE, "ng: %s, open to %s", listener["address"], listener["open_to"])
+            say(logs.NOTICE, 'Kamailio: modparam("rtpengine", "rtpengine_sock", "%s")', listener["kamailio"])
+        say(logs.NOTICE, "operators: hairpin status, at %s", self.socket_path)
+
+    def listeners(self) -> list[dict[str, str]]:
+        """Where ng is spoken, to whom, and how Kamailio names it."""
+        allowed = ", ".join(map(str, self.config.ng_allow)) or "nobody"
+        found = []
+        for endpoint in self.server.endpoints:
+            ip, port = endpoint
+            reached = Endpoint(self.registry.interfaces[0].address, port) if ip == "0.0.0.0" else endpoint
+            found.append(
+                {
+                    "address": str(endpoint),
+                    "open_to": "this host" if ip_address(ip).is_loopback else allowed,
+                    "kamailio": f"udp{'6' if ':' in ip else ''}:{reached}",
+                }
+            )
+        return found
+
+    def status(self) -> dict[str, Any]:
+        """What `hairpin status` tells beside the calls."""
+        return {
+            "version": version(),
+            "instance": self.config.instance,
+            "pid": os.getpid(),
+            "uptime": round(time.monotonic() - self.started, 3),
+            "listeners": self.listeners(),
+            "ports": self.reserved,
+            "counters": self._ng_counters(),
+        }
+
+    def _ng_counters(self) -> dict[str, dict[str, int]]:
+        per_source = {f"ng requests from {ip}": dict(counts) for ip, counts in self.commands.counts.items()}
+        server = {name.replace("_", " "): count for name, count in dataclasses.asdict(self.server.counters).items()}
+        overrun = {"not read in time": self.server.receive_drops, "keys and flags ignored": self.commands.ignored}
+        return {**per_source, "ng datagrams": {**server, **overrun}}
+
+
+def _claim(config: Config, stack: AsyncExitStack) -> Path:
+    """Take this instance's place in this namespace; returns where the operators' socket goes."""
+    try:
+        folder = place.directory(os.environ, os.geteuid())
+    except place.PlaceError:
+        if not config.socket:
+            raise
+        folder = Path(config.socket).absolute().parent
+    path = place.socket_path(folder, config.instance, place.namespace())
+    claim = place.Claim(path.with_suffix(".lock"), config.instance)
+    stack.callback(claim.release)
+    return Path(config.socket) if config.socket else path
+
+
+def default_interface() -> InterfaceSpec:
+    """The address the default route sends from. Raises ConfigError where there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(FAR_AWAY)
+        except OSError as error:
+            raise ConfigError(
+                f"no default route ({error.strerror}), so no address to choose: name one with --interface=ADDRESS"
+            ) from error
+        return InterfaceSpec("default", probe.getsockname()[0])
+
+
+def _interface(config: Config, spec: InterfaceSpec) -> Interface:
+    pool = PortPool(config.port_min, config.port_max, random.SystemRandom().random)
+    return Interface(spec.name, spec.address, spec.address, pool)
+
+
+def _own_addresses(media: set[str]) -> tuple[Network, ...]:
+    """This host's addresses that carry no media. Raises ConfigError for a media address this host does not have."""
+    kernel = Rtnetlink()
+    try:
+        own = {str(address.interface.ip) for address in kernel.addresses()}
+    finally:
+        kernel.close()
+    strange = [address for address in sorted(media - own) if not ip_address(address).is_loopback]
+    if strange:
+        known = ", ".join(sorted(own))
+        raise ConfigError(f"--interface={strange[0]}: no interface of this host has this address; there are {known}")
+    return tuple(ip_network(address) for address in sorted(own - media))
+
+
+def _settings(config: Config, own: tuple[Network, ...]) -> Settings:
+    return Settings(
+        timeout=config.timeout,
+        silent_timeout=config.silent_timeout,
+        offer_timeout=config.offer_timeout,
+        final_timeout=config.final_timeout,
+        delete_delay=config.delete_delay,
+        max_sessions=config.max_sessions,
+        tos=config.tos,
+        denied=(*config.deny_peer, *own),
+    )
+
+
+def _plane(config: Config, interfaces: Sequence[Interface]) -> Dataplane:
+    """What forwards; loaded only when asked for, since XDP brings libraries that others need not have."""
+    if config.dataplane == "memory":
+        from relay.dataplane.memory import MemoryDataplane
+
+        return MemoryDataplane()
+    from relay.dataplane.xdp import XdpDataplane, XdpSettings
+
+    return XdpDataplane(
+        XdpSettings(
+            addresses=tuple(dict.fromkeys(interface.address for interface in interfaces)),
+            interfaces=config.attach,
+            mode={"auto": "auto", "xdp": "native", "xdp-generic": "generic"}[config.dataplane],
+            max_addresses=config.max_addresses,
+            port_rate=config.port_rate,
+            slow_rate=config.slow_rate,
+            deny=config.deny_peer,
+            instance=config.instance,
+        )
+    )
+
+
+def _reserve(config: Config, plane: Dataplane, stack: AsyncExitStack) -> str:
+    """Keep the host's own sockets off the ports; says in words whether that worked."""
+    if plane.name == "memory":
+        return "not reserved from the host: nothing is forwarded"
+    reservation = PortReservation(config.port_min, config.port_max)
+    stack.callback(_give_back, reservation)
+    try:
+        reservation.take()
+    except (OSError, ValueError) as error:
+        return f"not reserved from the host ({error}): a program may take one for itself"
+    return "reserved from the host (net.ipv4.ip_local_reserved_ports), given back at the end"
+
+
+def _give_back(reservation: PortReservation) -> None:
+    try:
+        reservation.give_back()
+    except (OSError, ValueError) as error:
+        log.warning("net.ipv4.ip_local_reserved_ports could not be put back: %s", error)
+
+
+def _log_end(call: Call, reason: str) -> None:
+    """One line for each call that ends: how long, how much, who ended it."""
+    rtp, rtcp = call.gone_rtp, call.gone_rtcp
+    log.info(
+        "call ended after %.0f s (%s): RTP %d packets, %d lost, %d dropped; RTCP %d packets",
+        time.monotonic() - call.created,
+        reason,
+        rtp.packets,
+        max(rtp.lost, 0),
+        rtp.drops + rtcp.drops,
+        rtcp.packets,
+        extra={"call_id": call.call_id},
+    )
