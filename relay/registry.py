@@ -356,6 +356,8 @@ class Registry:
             state = self.plane.state(local)
             total.packets += state.packets
             total.bytes += state.bytes
+            total.expected += state.expected
+            total.received += state.received
             total.drops += state.drops
             self._by_port.pop(local, None)
         self.plane.remove(locals_, self.settings.delete_delay)
