@@ -87,10 +87,10 @@ async def run(config: Config) -> None:
     """The relay from start to stop. Raises HairpinError where it cannot start."""
     async with AsyncExitStack() as stack:
         stop = _stop_on_signals()
+        stack.callback(log.log, logs.NOTICE, "stopped, everything is let go")
         relay = await Relay.start(config, stack)
         relay.report()
         supervisor.notify("READY=1", os.environ)
-        stack.callback(log.log, logs.NOTICE, "stopped")
         ticking = asyncio.create_task(relay.tick_forever())
         stack.callback(ticking.cancel)
         log.log(logs.NOTICE, "stopping on %s", await stop)
@@ -190,7 +190,7 @@ class Relay:
             say(logs.NOTICE, "media: %s %s, ports %d-%d", interface.name, interface.address, pool.low, pool.high)
         say(logs.NOTICE, "ports: %s", self.reserved)
         for line in self.plane.describe():
-            say(logs.NOTICE, "%s: %s", self.plane.name, line)
+            say(logs.NOTICE, "data plane: %s", line)
         for listener in self.listeners():
             say(logs.NOTICE, "ng: %s, open to %s", listener["address"], listener["open_to"])
             say(logs.NOTICE, 'Kamailio: modparam("rtpengine", "rtpengine_sock", "%s")', listener["kamailio"])
@@ -335,9 +335,9 @@ def _log_end(call: Call, reason: str) -> None:
     """One line for each call that ends: how long, how much, who ended it."""
     rtp, rtcp = call.gone_rtp, call.gone_rtcp
     log.info(
-        "call ended after %.0f s (%s): RTP %d packets, %d lost, %d dropped; RTCP %d packets",
+        "ended after %.0f s, %s: RTP %d packets, %d lost, %d dropped; RTCP %d packets",
         time.monotonic() - call.created,
-        reason,
+        "deleted by the proxy" if reason == "deleted" else reason,
         rtp.packets,
         max(rtp.lost, 0),
         rtp.drops + rtcp.drops,

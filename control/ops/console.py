@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from relay.call import Call
 from relay.dataplane import Dataplane
 from relay.ports import Interface
 from relay.registry import Registry
+
+log = logging.getLogger(__name__)
 
 
 class Console:
@@ -45,7 +48,9 @@ class Console:
         yield views.call_detail(self._named(arguments), self._plane, self._clock())
 
     def _terminate(self, arguments: Arguments) -> Iterator[Any]:
-        call = self._registry.terminate(self._named(arguments).call_id, self._clock())
+        call = self._named(arguments)
+        log.info("an operator (%s) terminates it", arguments.get("operator"), extra={"call_id": call.call_id})
+        self._registry.terminate(call.call_id, self._clock())
         yield {"call_id": call.call_id}
 
     def _rules(self, arguments: Arguments) -> Iterator[Any]:
@@ -56,7 +61,7 @@ class Console:
         registry, about = self._registry, self._about()
         yield {
             **about,
-            "dataplane": [f"{self._plane.name}: {line}" for line in self._plane.describe()],
+            "dataplane": [self._plane.name, *self._plane.describe()],
             "calls": {"standing": registry.standing, "deleted": len(registry) - registry.standing},
             "interfaces": [_interface(interface) for interface in registry.interfaces],
             "counters": {

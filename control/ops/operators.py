@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 Arguments = Mapping[str, Any]
 Handler = Callable[[Arguments], Iterable[Any]]
+"""Called with the request's arguments, and in `operator` who asks."""
 
 REQUEST_BYTES = 64 * 1024
 CLIENTS = 16
@@ -94,7 +95,7 @@ class OperatorSocket:
             command, arguments = _request(line)
             if command not in self._handlers:
                 raise OperatorError(f"the relay does not know the command {command!r}: is it of another version?")
-            log.debug("operator %s: %s %s", _who(writer), command, dict(arguments))
+            arguments = {**arguments, "operator": _who(writer)}
             for number, item in enumerate(self._handlers[command](arguments), 1):
                 _write(writer, {"item": item})
                 if number % SLICE == 0:

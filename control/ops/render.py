@@ -21,8 +21,9 @@ def clean(value: object) -> str:
 def table(heads: Row, rows: Iterable[Row]) -> str:
     """Columns as wide as their widest cell; numbers stand on the right."""
     lines = [[clean(cell) for cell in row] for row in rows]
-    numeric = [all(_numeric(line[i]) for line in lines) for i in range(len(heads))]
-    widths = [max(len(row[i]) for row in [[str(head) for head in heads], *lines]) for i in range(len(heads))]
+    columns = range(len(heads))
+    numeric = [all(_numeric(line[i]) for line in lines) and any(line[i] != "-" for line in lines) for i in columns]
+    widths = [max(len(row[i]) for row in [[str(head) for head in heads], *lines]) for i in columns]
 
     def one(cells: Sequence[str]) -> str:
         placed = (c.rjust(w) if n else c.ljust(w) for c, w, n in zip(cells, widths, numeric, strict=True))
@@ -128,25 +129,25 @@ def rules(items: Sequence[Mapping[str, Any]]) -> str:
 
 def status(item: Mapping[str, Any]) -> str:
     """`hairpin status`."""
-    lines = [
-        f"hairpin {item['version']}, instance {item['instance']}, pid {item['pid']}, up {duration(item['uptime'])}"
-    ]
-    lines += [f"  {clean(line)}" for line in item["dataplane"]]
-    lines += ["", f"calls      {item['calls']['standing']} standing, {item['calls']['deleted']} in their delete delay"]
-    for one in item["interfaces"]:
-        lines.append(
-            f"interface  {one['name']} {one['address']}: {one['ports_used']} ports used, {one['ports_free']} free"
-        )
-    for one in item["listeners"]:
-        lines.append(f"ng         {one['address']}, open to {one['open_to']}")
+    age, number = duration(item["uptime"]), item["calls"]
+    facts = [("data plane", line) for line in item["dataplane"]]
+    facts.append(("calls", f"{number['standing']} standing, {number['deleted']} in their delete delay"))
+    facts += [("interface", _interface(one)) for one in item["interfaces"]]
+    facts.append(("ports", item["ports"]))
+    facts += [("ng", f"{one['address']}, open to {one['open_to']}") for one in item["listeners"]]
+    lines = [f"hairpin {item['version']}, instance {item['instance']}, pid {item['pid']}, up {age}"]
+    lines += [f"{name:10} {clean(fact)}" for name, fact in facts]
     for title, counters in item["counters"].items():
-        lines += ["", title, *_counters(counters)]
+        if any(counters.values()):
+            lines += ["", title, *_counters(counters)]
     return "\n".join(lines)
 
 
+def _interface(item: Mapping[str, Any]) -> str:
+    return f"{item['name']} {item['address']}: {item['ports_used']} ports used, {item['ports_free']} free"
+
+
 def _counters(counters: Mapping[str, int]) -> list[str]:
-    counted = [(name, value) for name, value in counters.items() if value]
-    if not counted:
-        return ["  nothing counted yet"]
-    width = max(len(clean(name)) for name, _ in counted)
-    return [f"  {clean(name).ljust(width)}  {value}" for name, value in counted]
+    counted = [(clean(name), value) for name, value in counters.items() if value]
+    width = max(len(name) for name, _ in counted)
+    return [f"  {name.ljust(width)}  {value}" for name, value in counted]

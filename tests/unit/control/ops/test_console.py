@@ -96,11 +96,13 @@ def test_rules_tell_where_packets_go() -> None:
     assert "198.51.100.2:5001" in render.rules(rows)
 
 
-def test_terminate_ends_the_call_at_once() -> None:
+def test_terminate_ends_the_call_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     relay = made()
-    assert relay.ask("terminate", call="one@host") == [{"call_id": "one@host"}]
+    assert relay.ask("terminate", call="one@host", operator="uid 5 pid 6") == [{"call_id": "one@host"}]
     assert relay.registry.find("one@host") is None
     assert relay.plane.rules() == []
+    assert caplog.messages == ["an operator (uid 5 pid 6) terminates it"]
 
 
 @pytest.mark.parametrize("command", ["show", "terminate"])

@@ -118,7 +118,8 @@ def test_status() -> None:
             "instance": 0,
             "pid": 7,
             "uptime": 61,
-            "dataplane": ["eth0: native XDP"],
+            "ports": "reserved from the host",
+            "dataplane": ["xdp", "eth0: native XDP"],
             "calls": {"standing": 3, "deleted": 1},
             "interfaces": [{"name": "default", "address": "192.0.2.1", "ports_used": 12, "ports_free": 9988}],
             "listeners": [{"address": "127.0.0.1:2223", "open_to": "this host"}],
@@ -127,15 +128,13 @@ def test_status() -> None:
     )
     assert text.splitlines() == [
         "hairpin 1, instance 0, pid 7, up 1m01s",
-        "  eth0: native XDP",
-        "",
+        "data plane xdp",
+        "data plane eth0: native XDP",
         "calls      3 standing, 1 in their delete delay",
         "interface  default 192.0.2.1: 12 ports used, 9988 free",
+        "ports      reserved from the host",
         "ng         127.0.0.1:2223, open to this host",
         "",
         "ng requests",
         "  offer  3",
-        "",
-        "drops",
-        "  nothing counted yet",
     ]
