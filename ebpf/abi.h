@@ -50,6 +50,7 @@ enum hp_limit {
 	HP_CLOCKS		= 4,	/* payload types with a clock per rule */
 	HP_COPY_SMALL		= 256,	/* sizes of a packet's copy in a ring */
 	HP_COPY_LARGE		= 2048,
+	HP_FIRST_CYCLE		= 0x10000, /* of rule.sequence: see there */
 };
 
 /* struct control, flags */
@@ -71,12 +72,15 @@ enum hp_flag {
 	HP_LEARN_MASK		= 3 << 12,
 };
 
-/* The window in struct expected, tag = generation << 2 | state. */
+/*
+ * The window in struct expected, tag = generation << 2 | state. Bit 1 of the
+ * state says closed, which is all that a steady packet looks at.
+ */
 enum hp_window {
 	HP_UNSEEN	= 0,	/* no packet of this generation yet */
 	HP_OPEN		= 1,	/* learning */
 	HP_WEAK		= 2,	/* closed by time on a source whose address is
-				 * not the signalled one: that one may still win */
+				 * not the signalled one: that may still win */
 	HP_CONFIRMED	= 3,
 };
 
@@ -113,7 +117,8 @@ struct hp_rule {
 	__u64 packets;
 	__u64 bytes;
 	__u32 ssrc;
-	__u32 sequence;		/* extended highest, RFC 3550 A.1 */
+	__u32 sequence;		/* extended highest, RFC 3550 A.1, its cycles
+				 * counted from 1: 0 says no RTP yet */
 };
 
 struct hp_clock {
@@ -146,18 +151,23 @@ struct hp_cold {
 	__u32 reordered;
 	__u32 jitter;		/* microseconds << 4, RFC 3550 A.8, sampled */
 	__u32 sample_timestamp;	/* RTP, first packet of a pair */
-	__u64 sample_arrival;	/* ns, of that packet; 0: no pair begun */
+	__u64 sample_arrival;	/* of that packet: ns << 16 | sequence */
 	__u32 drops;
 	__u32 foreign;		/* packets from another source than expected */
 	__u16 drop_reason;	/* last, enum hp_counter */
 	__u16 slow_tick;	/* budget of packets and events to user space */
-	__u16 slow_count;
-	__u8 sample_payload_type;
-	__u8 payload_type;	/* last seen on a sampled packet, 255: none */
+	__u16 bad_sequence;	/* after a jump: the next one makes a restart */
+	__u8 slow_count;
+	__u8 payload_type;	/* of the last sampled packet */
 	struct hp_clock clock[HP_CLOCKS];
 };
 
-struct hp_local_address {	/* slot hp_address_slot(address) + 0 .. probes */
+/*
+ * An address stands in the first free of HP_ADDRESS_PROBES slots from
+ * local_slot(address) on (parse.h), and stays while the program runs: a free
+ * slot ends the search.
+ */
+struct hp_local_address {
 	__be32 address;		/* 0: free */
 	__u32 index;
 };
@@ -218,12 +228,19 @@ enum hp_counter {
 
 /* Set before load; constants to the program. */
 struct hp_settings {
-	__u32 rule_count;	/* elements of the rule table */
 	__u32 tick_shift;	/* jiffies >> this = a tick, about 1/4 s */
-	__u32 rate_per_tick;	/* packets one port takes per tick */
-	__u32 slow_per_tick;	/* packets and events one rule sends up */
+	__u32 rate_per_tick;	/* packets one port takes per tick, < 65536 */
 	__u32 window_jiffies;	/* length of a learning window: 3 s */
-	__u32 slow_ticks;	/* ticks in one budget period, 1 s */
+	__u32 slow_ticks;	/* ticks in one budget period: 1 s */
+	__u32 slow_packets;	/* packets and events one rule may send up in
+				 * a budget period, at most 255 */
+	__u32 zero;
+};
+
+/* Context of the program "clocks": what jiffies are, for user space. */
+struct hp_clocks {
+	__u64 jiffies;
+	__u64 nanoseconds;	/* CLOCK_MONOTONIC */
 };
 
 /*
@@ -243,7 +260,12 @@ union hp_abi {
 	struct hp_expected expected;
 	struct hp_event event;
 	struct hp_copy copy;
+	struct hp_clocks clocks;
 };
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "words are taken apart by shifts: little-endian machines only"
+#endif
 
 _Static_assert(sizeof(struct hp_control) == 8, "one store");
 _Static_assert(sizeof(struct hp_peer) == 8, "one store");

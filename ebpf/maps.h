@@ -10,12 +10,11 @@
 
 /* Constants to the program: user space fills them in before the load. */
 const volatile struct hp_settings settings = {
-	.rule_count	= HP_PORTS,
-	.tick_shift	= 6,
-	.rate_per_tick	= 500,
-	.slow_per_tick	= 16,
+	.tick_shift	= 6,	/* of 250 jiffies a second */
+	.rate_per_tick	= 512,
 	.window_jiffies	= 750,
 	.slow_ticks	= 4,
+	.slow_packets	= 16,
 };
 
 const volatile union hp_abi abi;

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-DIGEST: Final = "a10392e63dd32ce2"
+DIGEST: Final = "44a9f0086b452035"
 
 # enum hp_copy_kind
 COPY_UNRESOLVED: Final = 1
@@ -47,6 +47,7 @@ GENERATION_MASK: Final = 16383
 CLOCKS: Final = 4
 COPY_SMALL: Final = 256
 COPY_LARGE: Final = 2048
+FIRST_CYCLE: Final = 65536
 
 # enum hp_nexthop_state
 NEXTHOP_NONE: Final = 0
@@ -63,6 +64,8 @@ COUNTERS: Final = (
     "forwarded",
     "slow_path",
     "rtcp_copied",
+    "stun",
+    "dtls",
     "learned",
     "events_full",
     "events_held",
@@ -78,13 +81,14 @@ COUNTERS: Final = (
     "no_destination",
     "no_rule_at_destination",
     "passes",
-    "denied",
     "no_next_hop",
 )
 COUNTER_TEXTS: Final = {
     "forwarded": "packets forwarded",
     "slow_path": "packets handed to user space for lack of a next hop",
     "rtcp_copied": "RTCP packets copied to user space for statistics",
+    "stun": "STUN messages passed on end to end",
+    "dtls": "DTLS records passed on end to end",
     "learned": "sources learned",
     "events_full": "events lost to a full ring",
     "events_held": "events held back by the budget of their rule",
@@ -100,7 +104,6 @@ COUNTER_TEXTS: Final = {
     "no_destination": "the other side's address is not known yet",
     "no_rule_at_destination": "sent to a local address without a call on that port",
     "passes": "through more local ports than one run applies",
-    "denied": "to an address that is never sent to",
     "no_next_hop": "no next hop, and user space has had enough copies",
 }
 DROP_REASONS: Final = (
@@ -114,7 +117,6 @@ DROP_REASONS: Final = (
     "no_destination",
     "no_rule_at_destination",
     "passes",
-    "denied",
     "no_next_hop",
 )
 
@@ -123,6 +125,13 @@ CLOCK: Final[np.dtype[Any]] = np.dtype(
         ("payload_type", "u1"),
         ("zero", "u1"),
         ("khz_quarters", "u2"),
+    ]
+)
+
+CLOCKS: Final[np.dtype[Any]] = np.dtype(
+    [
+        ("jiffies", "u8"),
+        ("nanoseconds", "u8"),
     ]
 )
 
@@ -151,8 +160,8 @@ COLD: Final[np.dtype[Any]] = np.dtype(
         ("foreign", "u4"),
         ("drop_reason", "u2"),
         ("slow_tick", "u2"),
-        ("slow_count", "u2"),
-        ("sample_payload_type", "u1"),
+        ("bad_sequence", "u2"),
+        ("slow_count", "u1"),
         ("payload_type", "u1"),
         ("clock", CLOCK, (4,)),
     ]
@@ -190,6 +199,18 @@ EXPECTED: Final[np.dtype[Any]] = np.dtype(
         ("address", ">u4"),
         ("port", ">u2"),
         ("tag", "u2"),
+    ]
+)
+
+HEARD: Final[np.dtype[Any]] = np.dtype(
+    [
+        ("index", "u4"),
+        ("packets", "u4"),
+        ("ssrc", "u4"),
+        ("timestamp", "u4"),
+        ("sequence", "u2"),
+        ("marker", "u1"),
+        ("payload_type", "u1"),
     ]
 )
 
@@ -252,11 +273,11 @@ RULE: Final[np.dtype[Any]] = np.dtype(
 
 SETTINGS: Final[np.dtype[Any]] = np.dtype(
     [
-        ("rule_count", "u4"),
         ("tick_shift", "u4"),
         ("rate_per_tick", "u4"),
-        ("slow_per_tick", "u4"),
         ("window_jiffies", "u4"),
         ("slow_ticks", "u4"),
+        ("slow_packets", "u4"),
+        ("zero", "u4"),
     ]
 )

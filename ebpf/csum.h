@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * csum.h - Internet checksums (RFC 1071), kept right by the difference
+ * (RFC 1624) or, where a local sender left one unfinished, made in full.
+ */
+#ifndef HAIRPIN_CSUM_H
+#define HAIRPIN_CSUM_H
+
+#include "parse.h"
+
+#define CSUM_WORDS	1152	/* 8-byte words of a jumbo frame */
+
+static __always_inline __u16 csum_fold(__u64 sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum;
+}
+
+/* To add to the complement of a checksum where `before` became `after`. */
+static __always_inline __u64 csum_change32(__u32 before, __u32 after)
+{
+	return (__u64)(__u32)~before + after;
+}
+
+static __always_inline __u64 csum_change16(__u16 before, __u16 after)
+{
+	return (__u64)(__u16)~before + after;
+}
+
+static __always_inline __u16 csum_apply(__u16 check, __u64 change)
+{
+	return ~csum_fold((__u16)~check + change);
+}
+
+static __always_inline __u64 csum_pseudo(__be32 saddr, __be32 daddr, __be16 length)
+{
+	return (__u64)saddr + daddr + bpf_htons(IPPROTO_UDP) + length;
+}
+
+/* The last 1 to 7 bytes as a word whose missing bytes are 0. */
+static __always_inline __u64 csum_tail(void *at, void *end, __u32 left)
+{
+	__u64 word = 0;
+
+	for (__u32 i = 0; i < 7; i++) {
+		if (i >= left || at + i + 1 > end)
+			break;
+		word |= (__u64)((__u8 *)at)[i] << (i * 8);
+	}
+	return word;
+}
+
+/*
+ * Folded sum of `length` bytes of the frame from `offset` on, -1 if that is
+ * more than the verifier was promised. The tail comes first, for the verifier
+ * follows what comes after the loop once for each of its lengths.
+ */
+__attribute__((noinline)) int csum_bytes(struct xdp_md *ctx, __u32 offset, __u32 length)
+{
+	void *end = (void *)(long)ctx->data_end;
+	void *at = (void *)(long)ctx->data;
+	__u64 sum, word;
+
+	if (offset > 128 || length > CSUM_WORDS * 8)
+		return -1;
+	at += offset;
+	sum = csum_tail(at + length / 8 * 8, end, length % 8);
+	for (__u32 i = 0; i < CSUM_WORDS; i++) {
+		if (i >= length / 8 || at + 8 > end)
+			break;
+		word = *(__u64 *)at;
+		sum += word;
+		sum += sum < word;
+		at += 8;
+	}
+	return csum_fold(sum);
+}
+
+#endif

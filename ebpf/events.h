@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* events.h - what is counted, dropped, and told to user space. */
+#ifndef HAIRPIN_EVENTS_H
+#define HAIRPIN_EVENTS_H
+
+#include "parse.h"
+
+static __always_inline void count(enum hp_counter which)
+{
+	__u64 *value = bpf_map_lookup_elem(&counters, &which);
+
+	if (value)
+		*value += 1;
+}
+
+/* The one way a packet of ours is dropped: with a reason, at its rule. */
+__attribute__((noinline)) int drop(__u32 index, __u32 reason)
+{
+	struct hp_cold *c = bpf_map_lookup_elem(&cold, &index);
+
+	count(reason);
+	if (c) {
+		__sync_fetch_and_add(&c->drops, 1);
+		c->drop_reason = reason;
+	}
+	return XDP_DROP;
+}
+
+/* Whether a rule may send one more thing up in this period. */
+static __always_inline bool within_budget(struct hp_cold *c)
+{
+	__u16 period = (bpf_jiffies64() >> settings.tick_shift) / settings.slow_ticks;
+
+	if (c->slow_tick != period) {
+		c->slow_tick = period;
+		c->slow_count = 0;
+	}
+	if (c->slow_count >= settings.slow_packets || c->slow_count == 255)
+		return false;
+	c->slow_count++;
+	return true;
+}
+
+static __always_inline void tell(struct hp_cold *c, __u32 index, __u32 kind, __u64 expected)
+{
+	struct hp_event *event;
+
+	if (!within_budget(c)) {
+		count(HP_COUNT_events_held);
+		return;
+	}
+	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		count(HP_COUNT_events_full);
+		return;
+	}
+	event->kind = kind;
+	event->index = index;
+	event->expected = expected;
+	bpf_ringbuf_submit(event, 0);
+}
+
+/* Fill and submit a reserved record of `room` bytes for the packet. */
+static __always_inline bool submit_copy(struct xdp_md *ctx, struct hp_copy *copy,
+					__u32 kind, __u32 index, __u32 length)
+{
+	if (!copy) {
+		count(HP_COUNT_copies_full);
+		return false;
+	}
+	copy->kind = kind;
+	copy->index = index;
+	copy->length = length;
+	copy->ifindex = ctx->ingress_ifindex;
+	if (bpf_xdp_load_bytes(ctx, sizeof(struct ethhdr), copy + 1, length)) {
+		bpf_ringbuf_discard(copy, 0);
+		return false;
+	}
+	bpf_ringbuf_submit(copy, 0);
+	return true;
+}
+
+/*
+ * A copy of the packet from its IP header, `length` bytes, for user space.
+ * The ring takes records of a size known to the verifier: small or large.
+ */
+__attribute__((noinline)) int copy_up(struct xdp_md *ctx, __u32 kind, __u32 index, __u32 length)
+{
+	if (length == 0 || length > HP_COPY_LARGE)
+		return false;
+	if (length <= HP_COPY_SMALL)
+		return submit_copy(ctx, bpf_ringbuf_reserve(&copies, sizeof(struct hp_copy) + HP_COPY_SMALL, 0),
+				   kind, index, length);
+	return submit_copy(ctx, bpf_ringbuf_reserve(&copies, sizeof(struct hp_copy) + HP_COPY_LARGE, 0),
+			   kind, index, length);
+}
+
+#endif

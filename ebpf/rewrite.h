@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* rewrite.h - what a rule makes of a packet, and writing that into the frame. */
+#ifndef HAIRPIN_REWRITE_H
+#define HAIRPIN_REWRITE_H
+
+#include "csum.h"
+#include "events.h"
+
+#define ECN_MASK	3	/* RFC 3168: the TOS bits that are not ours */
+
+/* As observed, where that belongs to what was signalled last. */
+static __always_inline __u64 destination(const struct hp_turn *turn)
+{
+	bool current = turn->learned >> 48 == turn->signalled >> 48;
+
+	return current && (__be32)turn->learned ? turn->learned : turn->signalled;
+}
+
+/* Turn the packet round: from our port to the other party. */
+static __always_inline int turn_round(const struct hp_host *table, struct hp_turn *turn)
+{
+	__u64 to;
+
+	turn->signalled = READ_ONCE(turn->rule->signalled);
+	turn->learned = READ_ONCE(turn->rule->learned);
+	to = destination(turn);
+	if (!(__be32)to)
+		return drop(turn->index, HP_COUNT_no_destination);
+	if (turn->ttl <= 1)
+		return drop(turn->index, HP_COUNT_ttl);
+	turn->ttl--;
+	turn->saddr = table->address[control_address(turn->control)];
+	turn->sport = control_port(turn->control);
+	turn->daddr = to;
+	turn->dport = to >> 32;
+	if (!(turn->flags & HP_KEEP_TOS))
+		turn->tos = control_tos(turn->control) | (turn->tos & ECN_MASK);
+	return HP_GO_ON;
+}
+
+/*
+ * The sum in full, for a packet that carries only its pseudo-header's: what a
+ * sender on this machine leaves to a card that will not see the packet.
+ */
+static __always_inline __u16 complete(struct xdp_md *ctx, const struct hp_packet *packet)
+{
+	const struct iphdr *ip = packet->ip;
+	__be16 length = packet->udp->len;
+	__u64 sum = csum_pseudo(ip->saddr, ip->daddr, length);
+	int bytes = csum_bytes(ctx, (void *)packet->udp - (void *)packet->eth, bpf_ntohs(length));
+
+	return bytes < 0 ? 0 : (__u16)~csum_fold(sum + bytes) ?: 0xffff;
+}
+
+/* Write the turned packet into the frame, its checksums right. */
+static __always_inline void rewrite(struct xdp_md *ctx, struct hp_packet *packet, const struct hp_turn *turn)
+{
+	struct iphdr *ip = packet->ip;
+	struct udphdr *udp = packet->udp;
+	__u64 addresses = csum_change32(ip->saddr, turn->saddr) + csum_change32(ip->daddr, turn->daddr);
+	__u64 ports = csum_change16(udp->source, turn->sport) + csum_change16(udp->dest, turn->dport);
+	__u16 check = udp->check;
+	bool partial = check == csum_fold(csum_pseudo(ip->saddr, ip->daddr, udp->len));
+
+	ip->check = csum_apply(ip->check, addresses + csum_change16(ip->ttl, turn->ttl) +
+			       csum_change16(ip->tos << 8, turn->tos << 8));
+	ip->saddr = turn->saddr;
+	ip->daddr = turn->daddr;
+	ip->ttl = turn->ttl;
+	ip->tos = turn->tos;
+	udp->source = turn->sport;
+	udp->dest = turn->dport;
+	if (!check)
+		return;		/* absent stays absent, RFC 768 */
+	if (partial) {
+		udp->check = 0;
+		udp->check = complete(ctx, packet);
+		return;
+	}
+	udp->check = csum_apply(check, addresses + ports) ?: 0xffff;
+}
+
+#endif
