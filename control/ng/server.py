@@ -7,7 +7,6 @@ timers waiting. A reply leaves from the address its request came to, also where 
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import socket
@@ -255,12 +254,13 @@ class _Listener:
         return data, address, self._reply_from(control) if control else b""
 
     def _reply_from(self, control: list[tuple[int, int, bytes]]) -> bytes:
-        """The pktinfo to send with: the local address the datagram came to; IPv6 needs its interface as well."""
+        """The pktinfo to send with: the address the datagram came to, and the interface where only that tells which."""
         for level, kind, data in control:
             if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO):
-                return data
+                link_local = data[0] == 0xFE and data[1] & 0xC0 == 0x80
+                return data if link_local else data[:16] + bytes(4)
             if (level, kind) == (socket.IPPROTO_IP, IP_PKTINFO):
-                return struct.pack("=i4s4x", 0, data[4:8])
+                return bytes(4) + data[4:8] + bytes(4)
         return b""
 
     def send(self, data: bytes, address: Address, local: bytes) -> None:
@@ -273,10 +273,5 @@ class _Listener:
 
     def drops(self) -> int:
         """What the kernel dropped at this socket since it was opened."""
-        try:
-            info = self.socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 4 * (MEMINFO_DROPS + 1))
-        except OSError as error:
-            if error.errno not in (errno.ENOPROTOOPT, errno.EBADF):
-                raise
-            return 0
+        info = self.socket.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 4 * (MEMINFO_DROPS + 1))
         return int(struct.unpack_from("=I", info, 4 * MEMINFO_DROPS)[0])

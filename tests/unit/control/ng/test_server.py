@@ -1,0 +1,381 @@
+"""The ng server over real sockets on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvloop
+
+from control.ng import server as server_module
+from control.ng.server import NgServer
+from relay.types import Endpoint
+
+LOOPBACK = Endpoint("127.0.0.1", 0)
+Body = dict[str, Any]
+Scenario = Callable[[], Coroutine[Any, Any, None]]
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop, as the daemon does, and bounded in time."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(scenario, 20))
+
+
+def echo(body: Body, source: Endpoint, now: float) -> Body:
+    """What the handler was given."""
+    return {"result": "ok", "body": body, "ip": source.ip, "now": int(now)}
+
+
+class Clock:
+    def __init__(self, now: float = 100.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@asynccontextmanager
+async def serving(
+    handle: Callable[[Body, Endpoint, float], Body] = echo,
+    *,
+    at: Endpoint = LOOPBACK,
+    allow: tuple[str, ...] = (),
+    clock: Callable[[], float] = lambda: 100.0,
+) -> AsyncIterator[NgServer]:
+    server = NgServer(handle, [ipaddress.ip_network(network) for network in allow], clock)
+    await server.start(at)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+class Client:
+    """A connected socket, so that a reply from any other address than the one asked does not arrive."""
+
+    def __init__(self, to: Endpoint, bind: str = "") -> None:
+        self.socket = socket.socket(socket.AF_INET6 if ":" in to.ip else socket.AF_INET, socket.SOCK_DGRAM)
+        if bind:
+            self.socket.bind((bind, 0))
+        self.socket.connect(to)
+        self.socket.setblocking(False)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    async def receive(self) -> bytes:
+        return await asyncio.get_running_loop().sock_recv(self.socket, 65_535)
+
+    async def ask(self, datagram: bytes) -> bytes:
+        self.socket.send(datagram)
+        return await self.receive()
+
+    async def silence(self, datagram: bytes) -> None:
+        """Send, and see the reply to a later ping come first: the datagram was read and not answered."""
+        self.socket.send(datagram)
+        assert (await self.ask(b"silence de")).startswith(b"silence ")
+
+
+def test_answers_in_the_encoding_it_was_asked_in() -> None:
+    async def scenario() -> None:
+        async with serving(lambda body, source, now: {"result": "pong"}) as server:
+            with Client(server.endpoints[0]) as client:
+                assert await client.ask(b"a d7:command4:pinge") == b"a d6:result4:ponge"
+                assert await client.ask(b'b {"command":"ping"}') == b'b {"result":"pong"}'
+            assert server.counters.requests == 2
+            assert server.counters.replies == 2
+
+    run(scenario())
+
+
+def test_hands_body_source_and_time_to_the_handler() -> None:
+    seen: list[tuple[Body, Endpoint, float]] = []
+
+    def handle(body: Body, source: Endpoint, now: float) -> Body:
+        seen.append((body, source, now))
+        return {}
+
+    async def scenario() -> None:
+        async with serving(handle, clock=lambda: 12.5) as server:
+            with Client(server.endpoints[0]) as client:
+                assert await client.ask(b"a d7:command4:pinge") == b"a de"
+                assert seen == [({"command": "ping"}, Endpoint(*client.socket.getsockname()), 12.5)]
+
+    run(scenario())
+
+
+def test_a_repeat_is_answered_from_memory_and_done_once() -> None:
+    calls: list[Body] = []
+
+    def handle(body: Body, source: Endpoint, now: float) -> Body:
+        calls.append(body)
+        return {"result": "ok", "call": len(calls)}
+
+    async def scenario() -> None:
+        async with serving(handle) as server:
+            with Client(server.endpoints[0]) as client, Client(server.endpoints[0]) as other:
+                first = await client.ask(b"0_1_2 de")
+                assert await client.ask(b"0_1_2 de") == first
+                assert len(calls) == 1
+                assert await other.ask(b"0_1_2 de") != first
+            assert server.counters.requests == 2
+            assert server.counters.repeats == 1
+
+    run(scenario())
+
+
+def test_a_repeat_within_the_handler_gets_the_same_reply_later() -> None:
+    source = Endpoint("10.0.0.1", 5000)
+    early: list[list[bytes]] = []
+
+    def handle(body: Body, source: Endpoint, now: float) -> Body:
+        early.append(server.answer(b"c de", source, now))
+        return {"result": "ok"}
+
+    server = NgServer(handle, [], lambda: 0.0)
+    assert server.answer(b"c de", source, 1.0) == [b"c d6:result2:oke"] * 2
+    assert early == [[]]
+
+
+@pytest.mark.parametrize(
+    ("datagram", "reply"),
+    [
+        (b"c ", b"c d6:result5:error12:error-reason25:Invalid data (no payload)e"),
+        (b"c hello", b"c d6:result5:error12:error-reason22:Invalid NG data formate"),
+        (b"c d3:foo", b"c d6:result5:error12:error-reason35:Could not decode bencode dictionarye"),
+        (b"c {", b'c {"result":"error","error-reason":"Failed to parse JSON document"}'),
+    ],
+)
+def test_nonsense_with_a_cookie_is_answered(datagram: bytes, reply: bytes) -> None:
+    async def scenario() -> None:
+        async with serving() as server:
+            with Client(server.endpoints[0]) as client:
+                assert await client.ask(datagram) == reply
+            assert server.counters.malformed == 1
+            assert server.counters.requests == 0
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("datagram", [b"", b"nocookie", b" d7:command4:pinge", b"x" * 60_000])
+def test_what_has_no_cookie_is_counted_and_not_answered(datagram: bytes) -> None:
+    async def scenario() -> None:
+        async with serving() as server:
+            with Client(server.endpoints[0]) as client:
+                await client.silence(datagram)
+            assert server.counters.malformed == 1
+
+    run(scenario())
+
+
+def test_a_failing_handler_is_an_error_reply_a_traceback_and_no_dead_server(caplog: pytest.LogCaptureFixture) -> None:
+    def handle(body: Body, source: Endpoint, now: float) -> Body:
+        if body:
+            raise KeyError("broken")
+        return {"result": "ok"}
+
+    async def scenario() -> None:
+        async with serving(handle) as server:
+            with Client(server.endpoints[0]) as client:
+                error = b"d6:result5:error12:error-reason14:Internal errore"
+                for number in range(5):
+                    assert await client.ask(b"%d d1:a1:be" % number) == b"%d " % number + error
+                assert await client.ask(b"ok de") == b"ok d6:result2:oke"
+            assert server.counters.failures == 5
+
+    with caplog.at_level(logging.ERROR):
+        run(scenario())
+    records = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert len(records) == 1, "a flood of broken requests is no flood of tracebacks"
+    assert records[0].exc_info is not None
+    assert records[0].exc_info[0] is KeyError
+
+
+@pytest.mark.parametrize("reply", [None, {"a": None}, {"a": 1.5}, {"a": object()}])
+def test_a_reply_that_cannot_be_encoded_is_a_failure(reply: Any) -> None:
+    server = NgServer(lambda body, source, now: reply, [], lambda: 0.0)
+    replies = server.answer(b"c de", Endpoint("10.0.0.1", 5000), 1.0)
+    assert replies == [b"c d6:result5:error12:error-reason14:Internal errore"]
+
+
+def test_a_reply_that_fits_no_datagram_becomes_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    fits = 65_507 - len(b"c d1:x65495:e")
+
+    async def scenario() -> None:
+        async with serving(lambda body, source, now: {"x": "y" * int(body["n"])}) as server:
+            with Client(server.endpoints[0]) as client:
+                assert len(await client.ask(b"c d1:ni%dee" % fits)) == 65_507
+                reply = await client.ask(b"c d1:ni%dee" % (fits + 1))
+                assert reply == b"c d6:result5:error12:error-reason15:Reply too largee"
+            assert server.counters.oversize == 1
+
+    run(scenario())
+    assert "a reply of 65508 bytes" in caplog.text
+
+
+def test_strangers_get_no_answer(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with serving(at=Endpoint("0.0.0.0", 0), allow=("127.0.0.1/32",)) as server:
+            port = server.endpoints[0].port
+            with Client(Endpoint("127.0.0.1", port), "127.0.0.2") as stranger:
+                for number in range(3):
+                    stranger.socket.send(b"%d de" % number)
+                with Client(Endpoint("127.0.0.1", port)) as friend:
+                    assert (await friend.ask(b"c de")).startswith(b"c ")
+                with pytest.raises(BlockingIOError):
+                    stranger.socket.recv(1)
+            assert server.counters.strangers == 3
+            assert server.counters.requests == 1
+
+    run(scenario())
+    assert caplog.text.count("127.0.0.2") == 1
+
+
+def test_no_network_allowed_means_nobody() -> None:
+    async def scenario() -> None:
+        async with serving(at=Endpoint("0.0.0.0", 0)) as server, serving() as local:
+            with Client(Endpoint("127.0.0.1", server.endpoints[0].port)) as client:
+                client.socket.send(b"c de")
+                with Client(local.endpoints[0]) as other:
+                    await other.ask(b"c de")
+                with pytest.raises(BlockingIOError):
+                    client.socket.recv(1)
+            assert server.counters.strangers == 1
+
+    run(scenario())
+
+
+def test_the_allow_list_knows_both_families_and_forgets_floods_of_sources() -> None:
+    server = NgServer(echo, [ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8")], lambda: 0.0)
+    assert server._allowed("10.1.2.3")
+    assert server._allowed("fd00::1")
+    assert not server._allowed("192.0.2.1")
+    assert not server._allowed("fe80::1%eth0")
+    for number in range(10_000):
+        server._allowed(f"192.0.{number >> 8}.{number & 255}")
+    assert len(server._known) <= server_module.MAX_KNOWN_SOURCES
+    assert server._allowed("10.1.2.3")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.0.2", "127.9.8.7"])
+def test_bound_to_all_addresses_it_replies_from_the_one_that_was_asked(address: str) -> None:
+    async def scenario() -> None:
+        async with serving(at=Endpoint("0.0.0.0", 0), allow=("127.0.0.0/8",)) as server:
+            with Client(Endpoint(address, server.endpoints[0].port)) as client:
+                assert (await client.ask(b"c de")).startswith(b"c d6:result2:ok")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("address", ["::1", "::"])
+def test_ipv6(address: str) -> None:
+    async def scenario() -> None:
+        async with serving(at=Endpoint(address, 0), allow=("::1/128",)) as server:
+            with Client(Endpoint("::1", server.endpoints[0].port)) as client:
+                assert b"2:ip3:::1" in await client.ask(b"c de")
+
+    run(scenario())
+
+
+def test_several_listeners_and_a_clean_end(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with serving() as server:
+            await server.start(Endpoint("127.0.0.2", 0))
+            endpoints = server.endpoints
+            for endpoint in endpoints:
+                with Client(endpoint) as client:
+                    assert (await client.ask(b"c de")).startswith(b"c ")
+            server.close()
+            server.close()
+            assert server.endpoints == []
+            for endpoint in endpoints:
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+                    again.bind(endpoint)
+
+    with caplog.at_level(logging.INFO):
+        run(scenario())
+    assert caplog.text.count("listening on") == caplog.text.count("closed") == 2
+
+
+def test_an_address_that_is_taken_is_named() -> None:
+    async def scenario() -> None:
+        async with serving() as server:
+            taken = server.endpoints[0]
+            with pytest.raises(
+                OSError, match=f"cannot listen for ng on 127.0.0.1:{taken.port}: Address already in use"
+            ):
+                await server.start(taken)
+            assert server.endpoints == [taken]
+
+    run(scenario())
+
+
+def test_a_burst_is_answered_in_full() -> None:
+    async def scenario() -> None:
+        async with serving(lambda body, source, now: {}) as server:
+            with Client(server.endpoints[0]) as client:
+                client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+                for number in range(200):
+                    client.socket.send(b"%d de" % number)
+                replies = [await client.receive() for _ in range(200)]
+            assert replies == [b"%d de" % number for number in range(200)]
+            assert server.receive_drops == 0
+
+    run(scenario())
+
+
+def test_what_the_kernel_dropped_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr(server_module, "RECEIVE_BUFFER", 4096)
+        async with serving() as server:
+            with Client(server.endpoints[0]) as client:
+                for _ in range(100):
+                    client.socket.send(b"c d1:a1000:" + b"x" * 1000 + b"e")
+                assert 0 < server.receive_drops < 100
+
+    run(scenario())
+
+
+class Unsendable:
+    """A socket whose send fails."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+    def send(self, data: bytes, address: Any, local: bytes) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "counter"),
+    [
+        (BlockingIOError(errno.EAGAIN, "again"), "unsent_full"),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), "unsent_error"),
+    ],
+)
+def test_a_reply_that_cannot_be_sent_is_counted(error: OSError, counter: str) -> None:
+    server = NgServer(echo, [], lambda: 0.0)
+    server._send(Unsendable(error), b"c de", ("10.0.0.1", 5000), b"")  # type: ignore[arg-type]
+    assert getattr(server.counters, counter) == 1
+    assert server.counters.replies == 0
+
+
+def test_complaints_of_one_kind_are_spaced_out(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    server = NgServer(echo, [], clock)
+    for _ in range(30):
+        server.answer(b"nonsense", Endpoint("10.0.0.1", 5000), clock.now)
+        clock.now += 0.1
+    assert 3 <= caplog.text.count("No cookie in message") <= 4
+    assert server.counters.malformed == 30
