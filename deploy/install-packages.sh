@@ -47,6 +47,6 @@ apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 # Nor at the next boot: these are here to be started by tests, on addresses of their own.
 for service in kamailio rtpengine-daemon; do
 	case " ${missing[*]} " in
-	*" $service "*) ! command -v systemctl >/dev/null || systemctl --quiet disable "$service" || true ;;
+	*" $service "*) update-rc.d "$service" disable ;;
 	esac
 done
