@@ -100,6 +100,7 @@ class Stream:
         "confirmed",
         "count",
         "epoch",
+        "known",
         "learning",
         "local",
         "observed",
@@ -121,6 +122,8 @@ class Stream:
         self.observed: Endpoint | None = None
         """Where the data plane last said the party sends from, in this epoch."""
         self.confirmed = False
+        self.known: Endpoint | None = None
+        """Where the party was confirmed to send from before it got this port, in this epoch."""
         self.count = 0
         """Packets when the timers last looked."""
         self.seen = 0.0
@@ -136,7 +139,17 @@ class Stream:
         if endpoint != self.signalled or preferred != self.preferred or learning is not self.learning:
             self.signalled, self.preferred, self.learning = endpoint, preferred, learning
             self.epoch += 1
-            self.observed, self.confirmed = None, False
+            self.observed = self.known = None
+            self.confirmed = False
+
+    def move(self, local: Endpoint) -> None:
+        """Take another port. A source that was right by what is signalled needs no second proof there."""
+        if self.local is not None:
+            self.count = 0
+            trusted = (self.signalled.ip if self.signalled is not None else None, self.preferred)
+            good = self.confirmed and self.observed is not None and self.observed.ip in trusted
+            self.known = self.observed if good else None
+        self.local = local
 
 
 class Retired(NamedTuple):
@@ -208,8 +221,9 @@ class Media:
     def take(self, port: int, interface: Interface) -> None:
         """Use a pair from now on."""
         self.port = port
-        self.rtp.local = self.shown_rtp = Endpoint(interface.address, port)
-        self.rtcp.local = self.shown_rtcp = Endpoint(interface.address, port + 1)
+        self.shown_rtp, self.shown_rtcp = Endpoint(interface.address, port), Endpoint(interface.address, port + 1)
+        self.rtp.move(self.shown_rtp)
+        self.rtcp.move(self.shown_rtcp)
         if interface.advertised != interface.address:
             self.shown_rtp = Endpoint(interface.advertised, port)
             self.shown_rtcp = Endpoint(interface.advertised, port + 1)
@@ -217,6 +231,7 @@ class Media:
     def drop(self) -> None:
         """Use no pair any more."""
         self.port = self.rtp.local = self.rtcp.local = self.shown_rtp = self.shown_rtcp = None
+        self.rtp.known = self.rtcp.known = None
 
     def moved(self, description: MediaDescription, endpoint: Endpoint | None) -> bool:
         """Whether an offer moves the party, so that the other one is shown a new pair."""

@@ -134,11 +134,11 @@ def _mirrored(
     strict, handover, tos = call.strict_source, call.media_handover, call.tos
     found[here] = Rule(
         here, there, to_second, second.epoch, to_first, first.epoch,
-        carries, first.learning, first.preferred, strict, handover, tos, up,
+        carries, first.learning, first.preferred, strict, handover, tos, up, first.known,
     )  # fmt: skip
     found[there] = Rule(
         there, here, to_first, first.epoch, to_second, second.epoch,
-        carries, second.learning, second.preferred, strict, handover, tos, down,
+        carries, second.learning, second.preferred, strict, handover, tos, down, second.known,
     )  # fmt: skip
 
 

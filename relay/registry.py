@@ -11,7 +11,7 @@ be alive is put back with its next one.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from itertools import count, islice
@@ -83,9 +83,7 @@ class Tally:
     seconds: float = 0.0
     """Durations of ended calls, summed."""
     packets: int = 0
-    """Of ended calls, as `bytes` and `drops`."""
-    bytes: int = 0
-    drops: int = 0
+    """That arrived for ended calls."""
 
 
 class Registry:
@@ -344,52 +342,52 @@ class Registry:
             for rule in install:
                 self._by_port[rule.local] = call
         if remove:
-            self._withdraw(call, remove)
+            self._account(call, remove)
+            self._withdraw(remove)
         call.rules = new
         self._give_back(call, now)
 
-    def _withdraw(self, call: Call, locals_: Sequence[Endpoint]) -> None:
-        """Take ports out of force; what they counted stays with the call."""
+    def _account(self, call: Call, locals_: Iterable[Endpoint]) -> None:
+        """Keep what ports counted that a call loses while it goes on."""
         for local in locals_:
-            rule = call.rules.get(local)
-            total = call.gone_rtcp if rule is not None and rule.carries is Carries.RTCP else call.gone_rtp
+            total = call.gone_rtcp if call.rules[local].carries is Carries.RTCP else call.gone_rtp
             state = self.plane.state(local)
             total.packets += state.packets
             total.bytes += state.bytes
-            total.expected += state.expected
-            total.received += state.received
             total.drops += state.drops
+
+    def _withdraw(self, locals_: Iterable[Endpoint]) -> None:
+        for local in locals_:
             self._by_port.pop(local, None)
         self.plane.remove(locals_, self.settings.delete_delay)
 
     def _give_back(self, call: Call, now: float) -> None:
         if call.freed:
+            until = now + self.settings.delete_delay
             for interface, port in call.freed:
-                interface.pool.release(port, now + self.settings.delete_delay)
+                interface.pool.release(port, until)
             call.freed.clear()
 
     def _drop(self, call: Call, now: float) -> None:
         """Take all ports and rules from a call, also those of a step that failed halfway."""
         locals_ = dict.fromkeys(call.rules)
         locals_.update((stream.local, None) for _, stream in call.streams() if stream.local is not None)
-        if locals_:
-            self._withdraw(call, list(locals_))
+        self._withdraw(locals_)
         call.rules = {}
         call.close()
         self._give_back(call, now)
 
     def _end(self, call: Call, reason: str, now: float) -> None:
+        packets = call.gone_rtp.packets + call.gone_rtcp.packets
+        packets += sum(map(self.plane.packets, call.rules))
         self._drop(call, now)
         del self._calls[call.call_id]
         if call.deleted is not None:
             self._deleted -= 1
         tally = self.tally
         tally.ended += 1
+        tally.packets += packets
         tally.seconds += now - call.created
-        for total in (call.gone_rtp, call.gone_rtcp):
-            tally.packets += total.packets
-            tally.bytes += total.bytes
-            tally.drops += total.drops
         self.closed[reason] = self.closed.get(reason, 0) + 1
         self._on_close(call, reason)
 

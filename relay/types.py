@@ -108,6 +108,8 @@ class Rule(NamedTuple):
     """The whole TOS byte written to packets (0 to 252, low two bits zero), None to leave the packet's own."""
     clocks: tuple[tuple[int, int], ...] = ()
     """(payload type, clock in Hz) for which jitter is measured."""
+    known_source: Endpoint | None = None
+    """Where the party is known to send from, though it never sent to this port: it starts confirmed there."""
 
 
 class Path(enum.Enum):

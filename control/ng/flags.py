@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -186,12 +187,20 @@ def _each(table: Mapping[str, Callable[[Options], None]]) -> Taker:
 def _received_from(options: Options, value: object) -> bool:
     """`[IP4, address]`, or the address alone."""
     for word in reversed(words(value)):
-        try:
-            options.received_from = str(ip_address(word)) if word != options.received_from else word
-        except ValueError:
-            continue
-        return True
+        ip = _address(word)
+        if ip is not None:
+            options.received_from = ip
+            return True
     return False
+
+
+@lru_cache(maxsize=4096)
+def _address(text: str) -> str | None:
+    """An IP address in canonical text, None for anything else."""
+    try:
+        return str(ip_address(text)) if len(text) < 64 else None
+    except ValueError:
+        return None
 
 
 def _direction(options: Options, value: object) -> bool:

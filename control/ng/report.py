@@ -225,8 +225,6 @@ def _total(registry: Registry, uptime: float) -> Report:
         "rejectedsessions": tally.rejected,
         **{name: registry.closed.get(reason, 0) for reason, name in REASONS.items()},
         "relayedpackets": tally.packets,
-        "relayedbytes": tally.bytes,
-        "relayedpacketerrors": tally.drops,
         "avgcallduration": int(tally.seconds / tally.ended) if tally.ended else 0,
     }
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from operator import attrgetter
 
 from relay.dataplane import Listener
 from relay.errors import DataplaneError
 from relay.types import Endpoint, Path, Rule, StreamState
 
 __all__ = ["MemoryDataplane"]
+
+_fields = attrgetter(*(field.name for field in fields(StreamState)))
 
 
 class MemoryDataplane:
@@ -43,16 +47,11 @@ class MemoryDataplane:
     def install(self, rules: Iterable[Rule]) -> None:
         """Put rules in force. Raises DataplaneError, with none of them in force, where the limit is in the way."""
         rules = list(rules)
-        fresh = {rule.local for rule in rules} - self.installed.keys()
-        if self.limit is not None and len(self.installed) + len(fresh) > self.limit:
-            raise DataplaneError(f"no room for {len(fresh)} more rules beside {len(self.installed)}")
-        heirs = [(rule, self._heritage(rule)) for rule in rules if rule.local in fresh]
+        fresh = sum(rule.local not in self.installed for rule in rules)
+        if self.limit is not None and len(self.installed) + fresh > self.limit:
+            raise DataplaneError(f"no room for {fresh} more rules beside {len(self.installed)}")
         for rule in rules:
             self._change(rule)
-        for rule, state in heirs:
-            if state is not None:
-                new = self._states[rule.local]
-                new.observed_source, new.confirmed = state.observed_source, state.confirmed
         self._counters["installed"] += len(rules)
 
     def remove(self, locals_: Iterable[Endpoint], linger: float) -> None:
@@ -66,9 +65,7 @@ class MemoryDataplane:
     def state(self, local: Endpoint) -> StreamState:
         """A copy of a port's counters, so that nobody changes them from outside."""
         found = self._states.get(local)
-        if found is None:
-            return StreamState()
-        return StreamState(*(getattr(found, name) for name in StreamState.__slots__))
+        return StreamState(*_fields(found)) if found is not None else StreamState()
 
     def packets(self, local: Endpoint) -> int:
         """Packets admitted at one port."""
@@ -86,17 +83,15 @@ class MemoryDataplane:
     def _change(self, rule: Rule) -> None:
         old = self.installed.get(rule.local)
         self.installed[rule.local] = rule
-        self.lingering.pop(rule.local, None)
-        state = self._states.setdefault(rule.local, StreamState(path=Path.MEMORY))
-        if old is not None and old.source_epoch != rule.source_epoch:
+        if old is None:
+            known = rule.known_source
+            self.lingering.pop(rule.local, None)
+            self._states[rule.local] = StreamState(
+                observed_source=known, confirmed=known is not None, path=Path.MEMORY
+            )
+        elif old.source_epoch != rule.source_epoch:
+            state = self._states[rule.local]
             state.observed_source, state.confirmed = None, False
-
-    def _heritage(self, rule: Rule) -> StreamState | None:
-        """What is known of a party that is given a new port in the same epoch: the state of its port so far."""
-        mirror = self.installed.get(rule.source)
-        if mirror is None or mirror.destination_epoch != rule.source_epoch:
-            return None
-        return self._states.get(mirror.source)
 
     # -- what packets would do
 
