@@ -1,0 +1,257 @@
+"""`hairpin run` as a process: how it starts, refuses, meets its operators, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from control.ops import place
+from relay.types import Endpoint
+from tests.lab import Host, Lab, give_address
+from tests.peers import HAIRPIN, answers, pings
+
+NG = Endpoint("127.0.0.1", 2223)
+RESERVED = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
+SDP = "v=0\r\no=- 1 1 IN IP4 10.99.5.2\r\ns=-\r\nc=IN IP4 10.99.5.2\r\nt=0 0\r\nm=audio 4000 RTP/AVP 8\r\n"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture
+def host(lab: Lab, request: pytest.FixtureRequest) -> Host:
+    """A host with one neighbour, which is its default route."""
+    number = len(lab.hosts)
+    made, router = lab.host(f"relay{number}"), lab.host(f"router{number}")
+    lab.cable(made, "eth0", router, "eth0", napi=True)
+    give_address(made, "10.99.5.1", "10.99.5.2")
+    router.ip("address", "add", "10.99.5.2/24", "dev", "eth0")
+    return made
+
+
+class Daemon:
+    """`hairpin run` with its log in a file."""
+
+    def __init__(self, host: Host, *options: str, wrapper: tuple[str, ...] = ()) -> None:
+        self.host = host
+        self.log = host.folder / f"hairpin-{time.monotonic_ns()}.log"
+        with self.log.open("w") as log:
+            command = (*wrapper, str(HAIRPIN), "run", "--config-file=none", "--log-stderr", *options)
+            self.process = host.start(*command, stdout=log, stderr=log)
+
+    def ready(self, ng: Endpoint = NG) -> Daemon:
+        assert answers(self.host, self.process, ng), self.said()
+        return self
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def says(self, words: str) -> str:
+        """Wait until the log has these words."""
+        until = time.monotonic() + 10
+        while words not in self.said():
+            assert time.monotonic() < until, f"{words!r} is not in {self.said()}"
+            time.sleep(0.05)
+        return self.said()
+
+    def end(self, how: signal.Signals = signal.SIGTERM) -> int:
+        return self.host.end(self.process, how)
+
+    def refused(self) -> str:
+        assert self.process.wait(15) == 1, self.said()
+        self.host.end(self.process)
+        return self.said()
+
+
+def memory(host: Host, *options: str) -> Daemon:
+    return Daemon(host, "--dataplane=memory", *options)
+
+
+def hairpin(host: Host, *words: str) -> subprocess.CompletedProcess[str]:
+    command = ("nsenter", f"--net={host.path}", str(HAIRPIN), *words)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+
+
+def offer(host: Host, call_id: str, ng: Endpoint = NG) -> dict[str, str]:
+    body = {"command": "offer", "call-id": call_id, "from-tag": "a", "sdp": SDP}
+    with host.socket() as asking:
+        asking.settimeout(5)
+        asking.sendto(f"{call_id} ".encode() + json.dumps(body).encode(), ng)
+        reply: dict[str, str] = json.loads(asking.recv(65535).split(b" ", 1)[1])
+        return reply
+
+
+def standing_files(host: Host) -> list[Path]:
+    netns = host.call(lambda: Path("/proc/thread-self/ns/net").stat().st_ino)
+    return sorted(place.ROOT_DIRECTORY.glob(f"hairpin-*-{netns}.*"))
+
+
+def reserved(host: Host) -> str:
+    return host.call(RESERVED.read_text).strip()
+
+
+def test_no_options_make_a_relay_that_says_what_it_chose(host: Host) -> None:
+    daemon = Daemon(host).ready()
+    said = daemon.says("operators: hairpin status, at ")
+    assert "media: default 10.99.5.1, ports 30000-40000" in said
+    assert "ports: reserved from the host" in said
+    assert "XDP on eth0 (veth)" in said
+    assert "ng: 127.0.0.1:2223, open to this host" in said
+    assert 'modparam("rtpengine", "rtpengine_sock", "udp:127.0.0.1:2223")' in said
+    assert "c=IN IP4 10.99.5.1" in offer(host, "one")["sdp"]
+    assert "30000-40000" in reserved(host)
+    assert daemon.end() == 0
+    assert reserved(host) == ""
+    assert "xdp" not in host.ip("link", "show", "eth0")
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_an_orderly_end_leaves_nothing(host: Host, how: signal.Signals) -> None:
+    pidfile = host.folder / "pid"
+    daemon = memory(host, f"--pidfile={pidfile}").ready()
+    assert len(standing_files(host)) == 2
+    assert pidfile.read_text() == f"{daemon.process.pid}\n"
+    assert daemon.end(how) == 0
+    assert standing_files(host) == []
+    assert not pidfile.exists()
+    assert not pings(host, NG)
+    assert f"stopping on {how.name}" in daemon.said()
+    assert "ERROR" not in daemon.said()
+    assert "Traceback" not in daemon.said()
+
+
+def test_sighup_does_not_end_calls(host: Host) -> None:
+    daemon = memory(host).ready()
+    offer(host, "kept")
+    daemon.process.send_signal(signal.SIGHUP)
+    daemon.says("SIGHUP is ignored")
+    assert [call["call_id"] for call in json.loads(hairpin(host, "list", "--json").stdout)] == ["kept"]
+    assert daemon.end() == 0
+
+
+def test_what_a_killed_relay_leaves_is_no_obstacle(host: Host) -> None:
+    daemon = memory(host).ready()
+    daemon.end(signal.SIGKILL)
+    assert len(standing_files(host)) == 2
+    assert hairpin(host, "list").returncode == 3
+    daemon = memory(host).ready()
+    assert hairpin(host, "list").returncode == 0
+    assert daemon.end() == 0
+    assert standing_files(host) == []
+
+
+def test_one_relay_per_number_and_namespace(host: Host) -> None:
+    first = memory(host).ready()
+    second = memory(host, "--table=-1", "--listen-ng=127.0.0.1:2224").refused()
+    assert f"hairpin instance 0 already runs in this network namespace (pid {first.process.pid})" in second
+    assert "take another number with --table=N" in second
+    other = memory(host, "--table=1", "--listen-ng=127.0.0.1:2224").ready(Endpoint("127.0.0.1", 2224))
+    offer(host, "of-instance-1", Endpoint("127.0.0.1", 2224))
+    assert hairpin(host, "list").stdout == "no calls\n"
+    assert "of-instance-1" in hairpin(host, "list", "--table=1").stdout
+    assert other.end() == 0
+    assert "there is --table=0" in hairpin(host, "list", "--table=1").stderr
+    assert first.end() == 0
+
+
+def test_relays_in_two_namespaces_never_meet(lab: Lab, host: Host) -> None:
+    elsewhere = lab.host(f"elsewhere{len(lab.hosts)}")
+    daemon = memory(host).ready()
+    nobody = hairpin(elsewhere, "list")
+    assert nobody.returncode == 3
+    assert "no relay answers at /run/hairpin/hairpin-0-" in nobody.stderr
+    other = memory(elsewhere, "--interface=127.0.0.1").ready()
+    offer(host, "here")
+    assert hairpin(elsewhere, "list").stdout == "no calls\n"
+    assert "here" in hairpin(host, "list").stdout
+    assert (daemon.end(), other.end()) == (0, 0)
+
+
+def test_operators_see_and_end_a_call(host: Host) -> None:
+    daemon = memory(host, "--tos=184").ready()
+    offer(host, "one@host")
+    shown = hairpin(host, "show", "one@host").stdout
+    assert "leg a" in shown
+    assert "46 EF" in shown
+    assert len(hairpin(host, "rules").stdout.splitlines()) == 5
+    assert hairpin(host, "terminate", "one@host").stdout == "terminated one@host\n"
+    missing = hairpin(host, "show", "one@host")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert "no call has the Call-ID 'one@host': see `hairpin list`" in missing.stderr
+    assert "[one@host] ended after 0 s, terminated by the operator: RTP 0 packets" in daemon.said()
+    status = json.loads(hairpin(host, "status", "--json").stdout)
+    assert status["calls"] == {"standing": 0, "deleted": 0}
+    assert status["interfaces"][0]["ports_used"] == 0
+    assert status["counters"]["ng requests from 127.0.0.1"]["offer"] == 1
+    assert daemon.end() == 0
+
+
+def test_strangers_get_no_answer(lab: Lab, host: Host) -> None:
+    router = lab.hosts[-1]
+    ng = Endpoint("10.99.5.1", 2223)
+    closed = memory(host, f"--listen-ng={ng}", "--ng-allow=10.99.5.1").ready(ng)
+    assert not pings(router, ng)
+    assert "open to 10.99.5.1/32" in closed.said()
+    status = json.loads(hairpin(host, "status", "--json").stdout)
+    assert status["counters"]["ng datagrams"]["strangers"] == 1
+    assert closed.end() == 0
+    by_default = memory(host, "--listen-ng=2223").ready(ng)
+    assert pings(router, ng)
+    assert "10.0.0.0/8" in by_default.said()
+    assert '"udp:10.99.5.1:2223"' in by_default.said()
+    assert by_default.end() == 0
+
+
+def test_ports_of_others_are_left_alone(host: Host) -> None:
+    with host.socket() as other:
+        other.bind(("0.0.0.0", 30001))
+        daemon = memory(host, "--port-min=30000", "--port-max=30005").ready()
+        assert offer(host, "fits")["result"] == "ok"
+        assert offer(host, "one-too-many") == {"result": "error", "error-reason": "Ran out of ports"}
+        assert daemon.end() == 0
+
+
+def test_refusals_say_what_is_missing(lab: Lab, host: Host) -> None:
+    alone = lab.host(f"alone{len(lab.hosts)}")
+    assert "no default route" in memory(alone).refused()
+    assert "no interface of this host has this address; there are 10.99.5.1" in memory(host, "-i", "10.1.1.1").refused()
+    with host.socket() as other:
+        other.bind(NG)
+        taken = memory(host).refused()
+    assert "cannot listen for ng on 127.0.0.1:2223: Address already in use; choose another with" in taken
+    assert standing_files(host) == []
+
+
+def test_without_privileges_the_missing_capability_is_named(host: Host) -> None:
+    wrapper = ("setpriv", "--bounding-set=-bpf,-sys_admin,-perfmon", "--inh-caps=-bpf,-sys_admin,-perfmon")
+    refused = Daemon(host, wrapper=wrapper).refused()
+    assert "cannot start: root lacks CAP_PERFMON, CAP_BPF" in refused
+    assert "Traceback" not in refused
+    assert standing_files(host) == []
+
+
+def test_the_capabilities_of_the_unit_file_are_enough(host: Host) -> None:
+    keep = "net_admin,+net_raw,+bpf,+perfmon"
+    wrapper = ("setpriv", "--reuid=65534", "--clear-groups", f"--inh-caps=-all,+{keep}", f"--ambient-caps=-all,+{keep}",
+               f"--bounding-set=-all,+{keep}")  # fmt: skip
+    runtime = host.folder / "runtime"
+    (runtime / "hairpin").mkdir(parents=True)
+    (runtime / "hairpin").chmod(0o777)
+    for folder in (host.folder.parent, host.folder, runtime):
+        folder.chmod(0o755)
+    daemon = Daemon(host, wrapper=("env", f"XDG_RUNTIME_DIR={runtime}", *wrapper)).ready()
+    said = daemon.says("operators: ")
+    assert "XDP on eth0 (veth)" in said
+    assert "ports: reserved from the host" in said
+    assert offer(host, "unprivileged")["result"] == "ok"
+    assert daemon.end() == 0
+    assert reserved(host) == ""
