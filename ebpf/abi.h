@@ -42,7 +42,7 @@
 enum hp_limit {
 	HP_PORTS		= 65536, /* rules per local address */
 	HP_ADDRESS_SLOTS	= 64,	/* power of two, at least 4 x addresses */
-	HP_ADDRESS_PROBES	= 4,	/* slots looked at for one address */
+	HP_ADDRESS_PROBES	= 8,	/* slots looked at for one address */
 	HP_NEXTHOPS		= 16384,
 	HP_DEVICES		= 64,	/* egress slots in the devmap */
 	HP_PASSES		= 4,	/* rules applied to one packet in one run */

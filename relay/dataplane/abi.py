@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-DIGEST: Final = "44a9f0086b452035"
+DIGEST: Final = "8f1bc5c8e35fd4a1"
 
 # enum hp_copy_kind
 COPY_UNRESOLVED: Final = 1
@@ -39,7 +39,7 @@ LEARN_MASK: Final = 12288
 # enum hp_limit
 PORTS: Final = 65536
 ADDRESS_SLOTS: Final = 64
-ADDRESS_PROBES: Final = 4
+ADDRESS_PROBES: Final = 8
 NEXTHOPS: Final = 16384
 DEVICES: Final = 64
 PASSES: Final = 4
