@@ -11,12 +11,16 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
+from relay.dataplane import abi
 from relay.nic.links import Link, Neighbour, Route
 
-_STATE_READY = 1
-_WORDS = 4  # 8-byte words per entry
+_WORDS = abi.NEXTHOP.itemsize // 8
+_MTU = 4  # 32-bit words before it in an entry
 _IDLE_SECONDS = 60.0
 _ROUTES_KEPT = 8192
 _BATCH = 200  # destinations looked up again in one turn of the event loop, some 3 ms
@@ -62,25 +66,26 @@ class Destination:
 class NextHops:
     """Destinations in use and the mapped table of their next hops.
 
-    `words` is the table as 64-bit words; `slot` gives a device's place in the devmap (None: it cannot have one); `moved`
-    is told of each rule whose destination has got another next hop; `later` runs a function in the loop's next turn.
+    `table` is the map in place; `slot` gives a device's place in the devmap (None: it cannot have one).
+    `moved` is told of each rule whose destination has got another next hop; `later` runs a function in the event loop's
+    next turn.
     """
 
     def __init__(
         self,
         kernel: Kernel,
-        words: memoryview,
+        table: npt.NDArray[Any],
         slot: Callable[[int], int | None],
         moved: Callable[[int], None],
         later: Callable[[Callable[[], None]], object],
     ) -> None:
         self._kernel = kernel
-        self._words = words
-        self._halves = words.cast("B").cast("I")
+        self._words = table.view(np.uint8).data.cast("Q")
+        self._halves = self._words.cast("B").cast("I")
         self._slot = slot
         self._moved = moved
         self._later = later
-        self._capacity = len(words) // _WORDS
+        self._capacity = len(table)
         self._links: dict[int, Link] = {}
         self._neighbours: dict[tuple[int, str], Neighbour] = {}
         self._routes: dict[tuple[str, str], Route | None] = {}
@@ -105,12 +110,14 @@ class NextHops:
     def release(self, destination: Destination, user: int, now: float) -> None:
         """The rule `user` sends there no more."""
         destination.users.discard(user)
-        if not destination.users and self._destinations.pop((destination.source, destination.ip), None):
-            self._leave(destination, now)
+        if not destination.users:
+            del self._destinations[destination.source, destination.ip]
+            if destination.hop:
+                self._drop(destination.hop, now)
 
     def ready(self, destination: Destination) -> bool:
         """Whether packets leave there from the fast path."""
-        return bool(destination.hop) and self._words[destination.index * _WORDS] >> 48 == _STATE_READY
+        return bool(destination.hop) and self._words[destination.index * _WORDS] >> 48 == abi.NEXTHOP_READY
 
     def devices(self) -> set[int]:
         """The devices that next hops in use are behind."""
@@ -118,7 +125,7 @@ class NextHops:
 
     def counts(self) -> tuple[int, int]:
         """Next hops in the table, and how many of them are resolved."""
-        resolved = sum(self._words[hop.index * _WORDS] >> 48 == _STATE_READY for hop in self._hops.values())
+        resolved = sum(self._words[hop.index * _WORDS] >> 48 == abi.NEXTHOP_READY for hop in self._hops.values())
         return len(self._hops), resolved
 
     def load(self, links: dict[int, Link], neighbours: Iterable[Neighbour]) -> None:
@@ -173,6 +180,7 @@ class NextHops:
         self._destinations.clear()
         self._dirty.clear()
         self._halves.release()
+        self._words.release()
 
     def _settle(self) -> None:
         for _ in range(min(_BATCH, len(self._dirty))):
@@ -209,10 +217,6 @@ class NextHops:
             hop.destinations += 1
             hop.idle_since = None
             self._idle.discard(hop)
-
-    def _leave(self, destination: Destination, now: float) -> None:
-        if destination.hop:
-            self._drop(destination.hop, now)
 
     def _drop(self, hop: Hop, now: float) -> None:
         hop.destinations -= 1
@@ -255,8 +259,8 @@ class NextHops:
             self._words[base] = 0
             return
         self._words[base + 1] = int.from_bytes(link.mac, "little") | slot << 48
-        self._halves[base * 2 + 4] = hop.mtu or link.mtu
-        self._words[base] = int.from_bytes(neighbour.mac, "little") | _STATE_READY << 48
+        self._halves[base * 2 + _MTU] = hop.mtu or link.mtu
+        self._words[base] = int.from_bytes(neighbour.mac, "little") | abi.NEXTHOP_READY << 48
 
     def _resolve(self, hop: Hop) -> None:
         with contextlib.suppress(OSError):  # the device is down or gone: its return announces itself

@@ -9,13 +9,10 @@ from __future__ import annotations
 import socket
 from functools import lru_cache
 
+from relay.dataplane import abi
 from relay.types import Endpoint
 
-GENERATION_MASK = 0x3FFF
-UNSEEN, OPEN, WEAK, CONFIRMED = range(4)
-
 _ADDRESS_MASK = 0xFFFFFFFF
-_PEER_MASK = (1 << 48) - 1
 
 
 @lru_cache(maxsize=1 << 17)
@@ -48,16 +45,6 @@ def endpoint_of(word: int) -> Endpoint | None:
     return Endpoint(ip_text(address), be16(word >> 32 & 0xFFFF)) if address else None
 
 
-def same_endpoint(word: int, other: int) -> bool:
-    """Whether two hp_peer or hp_expected words name the same address and port."""
-    return not (word ^ other) & _PEER_MASK
-
-
-def generation_of(word: int) -> int:
-    """The generation in a hp_peer word."""
-    return word >> 48
-
-
 def control(generation: int, flags: int, tos: int, address: int, port: int) -> int:
     """struct hp_control; `address` is the index of the local address to send from, `port` in host order."""
     return generation | flags << 16 | tos << 32 | address << 40 | be16(port) << 48
@@ -72,11 +59,11 @@ def window(expected: int) -> tuple[int, int]:
 def next_generation(current: int, learned: int, expected: int) -> int:
     """The generation after `current` for a party whose learned and expected words hold these.
 
-    Its parity differs from `current`'s, so that the next hop of the new address has a slot of its own, and no stale word
-    carries it: such a word would count again. It is never 0, which is what words never written hold.
+    Its parity differs from that of `current`, so that the new address's next hop has a slot of its own, and no stale
+    word carries it: such a word would count again. It is never 0, which is what words never written hold.
     """
     stale = (learned >> 48, expected >> 50, 0)
-    generation = (current + 1) & GENERATION_MASK
+    generation = (current + 1) & abi.GENERATION_MASK
     while generation in stale:
-        generation = (generation + 2) & GENERATION_MASK
+        generation = (generation + 2) & abi.GENERATION_MASK
     return generation

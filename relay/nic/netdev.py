@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from relay.nic.netlink import Netlink, attribute, attributes, u32
 
-_NETLINK_GENERIC = 16
+PROTOCOL = 16  # NETLINK_GENERIC
 _GENL = struct.Struct("=BBH")
 _CTRL, _CTRL_GETFAMILY = 16, 3
 _CTRL_FAMILY_ID, _CTRL_FAMILY_NAME, _CTRL_MULTICAST_GROUPS = 1, 2, 7
@@ -32,7 +32,7 @@ class Netdev:
     """The "netdev" family; `available` is False on kernels before 6.3, where only trying tells."""
 
     def __init__(self) -> None:
-        self._netlink = Netlink(_NETLINK_GENERIC)
+        self._netlink = Netlink(PROTOCOL)
         self._family, self.group = self._find()
 
     @property

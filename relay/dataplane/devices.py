@@ -1,0 +1,124 @@
+"""Where the program is attached and where packets may leave: devices, their places in the devmap, native or generic."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from relay.dataplane import abi
+from relay.dataplane.libbpf import BpfError, Link, Map, Program, XdpMode
+from relay.errors import DataplaneError
+from relay.nic import links as nic
+
+_STACKED = ("vlan", "macvlan", "bridge")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """An interface to attach to; `generic` says why only generic XDP will do there, "" where native may be tried."""
+
+    ifindex: int
+    name: str
+    generic: str = ""
+
+
+def attach_points(links: Mapping[int, nic.Link], devices: Iterable[int]) -> dict[int, Point]:
+    """The lowest devices that packets of `devices` come in through: a bond's slaves, else the device itself.
+
+    On a VLAN, macvlan or bridge device generic XDP sees what its lower device has unwrapped for it.
+    """
+    points: dict[int, Point] = {}
+    for index in devices:
+        link = links.get(index)
+        if link is None or link.loopback or len(link.mac) != 6:
+            continue
+        slaves = [lower for lower in links.values() if link.kind == "bond" and lower.master == index]
+        for lower in slaves or [link]:
+            reason = f"{lower.name} is a {lower.kind} device" if lower.kind in _STACKED else ""
+            points[lower.index] = Point(lower.index, lower.name, reason)
+    return points
+
+
+class Devmap:
+    """Places of egress devices in the map that redirects go through."""
+
+    def __init__(self, table: Map) -> None:
+        self._table = table
+        self._slots: dict[int, int] = {}
+        self._free = deque(range(abi.DEVICES))
+
+    def slot(self, ifindex: int) -> int | None:
+        """The place of a device, made at first need; None where it cannot have one."""
+        if ifindex in self._slots:
+            return self._slots[ifindex]
+        if not self._free:
+            return None
+        slot = self._free[0]
+        try:
+            self._table.update(struct.pack("=I", slot), struct.pack("=I", ifindex))
+        except BpfError:
+            return None
+        self._slots[ifindex] = self._free.popleft()
+        return slot
+
+    def forget_missing(self, links: Mapping[int, nic.Link]) -> None:
+        """Free the places of devices that are gone; the kernel has emptied them already."""
+        for ifindex in self._slots.keys() - links.keys():
+            self._free.append(self._slots.pop(ifindex))
+
+    def devices(self) -> set[int]:
+        """The devices packets may leave by."""
+        return set(self._slots)
+
+
+class Attachments:
+    """The program's links to interfaces, all in one mode: what comes in natively can only leave natively."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._links: dict[int, Link] = {}
+        self.points: dict[int, Point] = {}
+        self.mode = XdpMode.NATIVE
+
+    def attach(self, points: Mapping[int, Point]) -> None:
+        """Attach where it is not yet, and let go where it is no longer wanted. Raises BpfError."""
+        self._drop_dead()
+        for ifindex in self._links.keys() - points.keys():
+            self._links.pop(ifindex).close()
+        self.points = dict(points)
+        for ifindex, point in points.items():
+            if ifindex not in self._links:
+                self._links[ifindex] = self._attach(point)
+
+    def switch(self, mode: XdpMode, points: Mapping[int, Point]) -> None:
+        """Attach everywhere in another mode. The kernel allows one mode at a time: for a moment there is none."""
+        if mode is not self.mode:
+            self.detach()
+            self.mode = mode
+        self.attach(points)
+
+    def attached(self) -> set[int]:
+        """Interfaces the program is attached to at this moment."""
+        self._drop_dead()
+        return set(self._links)
+
+    def detach(self) -> None:
+        """Let go of all interfaces."""
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+
+    def _attach(self, point: Point) -> Link:
+        try:
+            return self._program.attach_xdp(point.ifindex, self.mode)
+        except BpfError as error:
+            if error.errno == errno.EBUSY:
+                raise DataplaneError(f"{point.name} has another XDP program already: {error}") from error
+            raise
+
+    def _drop_dead(self) -> None:
+        for ifindex in [index for index, link in self._links.items() if link.ifindex() != index]:
+            self._links.pop(ifindex).close()

@@ -1,0 +1,381 @@
+"""The table of rules, written in place: rules in, words and counters out (ebpf/abi.h has the theory).
+
+A party's address is the destination of one rule and the source of the mirrored one, joined by a generation. A change
+writes all destinations first and all control words last, so that a packet in between sees either the old address or the
+new one, whole, and learns nothing until both rules agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from relay.dataplane import abi
+from relay.dataplane.nexthops import Destination, NextHops
+from relay.dataplane.words import be32, control, endpoint_of, next_generation, peer, window
+from relay.errors import DataplaneError
+from relay.types import Carries, Endpoint, Learning, Rule, StreamState
+
+_RULE = abi.RULE.itemsize
+_COLD = abi.COLD.itemsize
+
+
+def _place(dtype: np.dtype[np.void], field: str, unit: int) -> int:
+    """Where a field lies in its record, in units of its own size."""
+    assert dtype.fields is not None
+    return int(dtype.fields[field][1]) // unit
+
+
+_CONTROL, _SIGNALLED, _LEARNED, _EXPECTED, _PACKETS = (
+    _place(abi.RULE, field, 8) for field in ("control", "signalled", "learned", "expected", "packets")
+)
+_NEXTHOP = _place(abi.RULE, "nexthop", 2)
+_SOURCE, _CLOCK = _place(abi.COLD, "source", 8), _place(abi.COLD, "clock", 8)
+_PREFERRED = _place(abi.COLD, "preferred", 4)
+_RULE_QUADS, _RULE_SHORTS = _RULE // 8, _RULE // 2
+_COLD_QUADS, _COLD_WORDS = _COLD // 8, _COLD // 4
+
+_LEARNING = {
+    Learning.DELAYED: abi.LEARN_DELAYED,
+    Learning.IMMEDIATE: abi.LEARN_IMMEDIATE,
+    Learning.HEURISTIC: abi.LEARN_HEURISTIC,
+    Learning.OFF: abi.LEARN_OFF,
+}
+_CLOCKS = abi.COLD["clock"].shape[0]
+_UNUSED_CLOCK = 255
+_CLOCK_UNIT = 250  # Hz
+_WORD = 0xFFFFFFFF
+_JITTER_PER_MS = 16 * 1000  # of microseconds << 4
+
+
+@dataclass(slots=True, eq=False)
+class Standing:
+    """A rule in force: what the caller wants, and what was made of it."""
+
+    index: int
+    mirror: int
+    rule: Rule
+    generation: int
+    """Of the party facing this port: its control word's, and that of the mirrored rule's destination."""
+    wanted: Endpoint | None = None
+    """Where packets are to go: what was signalled to the other side, or the source it was folded to."""
+    refused: str | None = None
+    """Why nothing is sent there."""
+    target_generation: int = -1
+    """Of the signalled word; -1 before the first was written."""
+    destination: Destination | None = None
+    folded: Endpoint | None = None
+    """The confirmed source that took the signalled one's place in both rules."""
+    told: tuple[Endpoint, bool] | None = None
+    """What the listener heard last of this port's party."""
+
+
+@lru_cache(maxsize=256)
+def flags_of(rule_flags: tuple[Carries, Learning, bool, bool, bool, bool], folded: bool) -> int:
+    """The flags of a live rule: what it carries, learning, strict, handover, keeps the TOS, on loopback."""
+    carries, learning, strict, handover, keep_tos, loopback = rule_flags
+    flags = abi.LIVE | _LEARNING[learning]
+    chosen = (
+        (Carries.RTP in carries, abi.RTP),
+        (Carries.RTCP in carries, abi.RTCP),
+        (strict, abi.STRICT),
+        (handover, abi.HANDOVER),
+        (keep_tos, abi.KEEP_TOS),
+        (loopback, abi.LOOPBACK),
+        (folded, abi.FIXED),
+    )
+    return flags | sum(bit for wanted, bit in chosen if wanted)
+
+
+@lru_cache(maxsize=1024)
+def clock_words(clocks: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    """hp_cold.clock as 64-bit words; a clock that is no multiple of 250 Hz measures nothing."""
+    entries = [kind | (hertz // _CLOCK_UNIT if not hertz % _CLOCK_UNIT else 0) << 16 for kind, hertz in clocks]
+    entries = (entries + [_UNUSED_CLOCK] * _CLOCKS)[:_CLOCKS]
+    return tuple(low | high << 32 for low, high in zip(entries[::2], entries[1::2], strict=True))
+
+
+class RuleTable:
+    """The rules in force over the mapped tables. `screen` says why an address is never sent to from a local one."""
+
+    def __init__(
+        self,
+        rules: npt.NDArray[np.void],
+        cold: npt.NDArray[np.void],
+        addresses: Sequence[str],
+        screen: Callable[[Endpoint, str], str | None],
+        later: Callable[[float, Callable[[], None]], object],
+        clock: Callable[[], float],
+    ) -> None:
+        self.rules = rules
+        self.cold = cold
+        self.screen = screen
+        self.nexthops: NextHops  # joined after construction: it calls `moved` of this table
+        self.standing: dict[int, Standing] = {}
+        self._addresses = list(addresses)
+        self._base = {ip: position << 16 for position, ip in enumerate(addresses)}
+        self._hot = rules.view(np.uint8).data.cast("Q")
+        self._hot_shorts = self._hot.cast("B").cast("H")
+        self._cold = cold.view(np.uint8).data.cast("Q")
+        self._cold_words = self._cold.cast("B").cast("I")
+        self._later = later
+        self._clock = clock
+        self._closing: dict[int, object] = {}
+        self._empty_cold = np.zeros((), abi.COLD)
+
+    def index(self, local: Endpoint) -> int:
+        """The place of a local port. Raises DataplaneError for an address this plane does not serve."""
+        try:
+            return self._base[local.ip] | local.port
+        except KeyError:
+            raise DataplaneError(f"{local.ip} is not a media address of this relay") from None
+
+    def local(self, index: int) -> Endpoint:
+        """The local port that stands at a place."""
+        return Endpoint(self._addresses[index >> 16], index & 0xFFFF)
+
+    def get(self, local: Endpoint) -> Standing | None:
+        base = self._base.get(local.ip)
+        return None if base is None else self.standing.get(base | local.port)
+
+    def is_local(self, ip: str) -> bool:
+        return ip in self._base
+
+    def install(self, rules: Iterable[Rule]) -> None:
+        """Put rules in force or change standing ones: destinations, then control words (which make new rules live)."""
+        standing = self.standing
+        batch = [self._enter(rule) for rule in rules]
+        for entry in batch:
+            self._send_to(entry)
+            mirrored = standing.get(entry.mirror)
+            if mirrored is not None and mirrored.mirror == entry.index:
+                self._send_to(mirrored)
+        for entry in batch:
+            self._expect(entry)
+
+    def fold(self, entry: Standing, learned: Endpoint) -> None:
+        """Make a confirmed source the signalled one of a new generation, which starts confirmed."""
+        mirrored = self.standing[entry.mirror]
+        entry.folded = learned
+        entry.generation = self._next_generation(entry.index, entry.mirror)
+        self._cold[entry.index * _COLD_QUADS + _SOURCE] = peer(learned, entry.generation)
+        self._send_to(mirrored)
+        self._expect(entry)
+
+    def remove(self, locals_: Iterable[Endpoint], linger: float) -> None:
+        """Take rules out of force; their ports drop in silence for `linger` seconds, then are the kernel's again."""
+        token = object()
+        closed = []
+        now = self._clock()
+        for local in locals_:
+            index = self.index(local)
+            entry = self.standing.pop(index, None)
+            if entry is None:
+                continue
+            self._hot[index * _RULE_QUADS + _CONTROL] = control(entry.generation, abi.CLOSED, 0, 0, 0)
+            if entry.destination:
+                self.nexthops.release(entry.destination, index, now)
+            self._closing[index] = token
+            closed.append(index)
+        if closed:
+            self._later(linger, lambda: self._clear(closed, token))
+
+    def moved(self, index: int) -> None:
+        """The destination of a rule has another next hop: stored in the slot of the same generation."""
+        entry = self.standing.get(index)
+        if entry and entry.destination:
+            self._set_nexthop(entry, entry.target_generation)
+
+    def screen_again(self, screen: Callable[[Endpoint, str], str | None]) -> None:
+        """What may be sent to has changed: apply it to the rules in force."""
+        self.screen = screen
+        for entry in self.standing.values():
+            if self._refusal(entry.rule, entry.wanted) != entry.refused:
+                self._aim(entry, entry.target_generation)
+
+    def packets(self, index: int) -> int:
+        """Packets admitted at a port."""
+        return self._hot[index * _RULE_QUADS + _PACKETS]
+
+    def expected(self, index: int) -> int:
+        """The word XDP keeps of the source a port accepts."""
+        return self._hot[index * _RULE_QUADS + _EXPECTED]
+
+    def learned(self, index: int) -> int:
+        """The word XDP keeps of the address a rule's packets really go to."""
+        return self._hot[index * _RULE_QUADS + _LEARNED]
+
+    def observed(self, entry: Standing) -> tuple[Endpoint | None, bool]:
+        """Where the party of a port really sends from, and whether its address is confirmed."""
+        word = self.expected(entry.index)
+        generation, state = window(word)
+        if generation == entry.generation and state != abi.UNSEEN:
+            return endpoint_of(word), state == abi.CONFIRMED
+        return entry.folded, entry.folded is not None
+
+    def target(self, entry: Standing) -> Endpoint | None:
+        """Where the next packet of a rule goes: the learned address of this generation, else the signalled one."""
+        word = self.learned(entry.index)
+        learned = endpoint_of(word) if word >> 48 == entry.target_generation else None
+        return learned or (None if entry.refused else entry.wanted)
+
+    def leaves(self, entry: Standing) -> bool:
+        """Whether packets to the target need no user space: its next hop is resolved, or the way back is known."""
+        target = self.target(entry)
+        if entry.destination is not None and target is not None and entry.destination.ip == target.ip:
+            return self.nexthops.ready(entry.destination)
+        return bool(self.cold[entry.index]["via_ifindex"])
+
+    def state(self, entry: Standing) -> StreamState:
+        """The counters of a rule; its path is for the plane to say."""
+        hot, cold = self.rules[entry.index].copy(), self.cold[entry.index].copy()
+        state = StreamState(packets=int(hot["packets"]), bytes=int(hot["bytes"]), drops=int(cold["drops"]))
+        state.foreign = int(cold["foreign"])
+        state.last_drop = abi.COUNTERS[int(cold["drop_reason"])] if cold["drop_reason"] else None
+        state.observed_source, state.confirmed = self.observed(entry)
+        if hot["sequence"]:
+            _fill_rtp(state, hot, cold)
+        return state
+
+    def close(self) -> None:
+        """Let go of the mapped memory."""
+        self.standing.clear()
+        self._closing.clear()
+        for view in (self._cold_words, self._cold, self._hot_shorts, self._hot):
+            view.release()
+
+    def _enter(self, rule: Rule) -> Standing:
+        """The entry of a rule, with the generation its party is to have."""
+        index, mirror = self.index(rule.local), self.index(rule.source)
+        entry = self.standing.get(index)
+        if entry is None:
+            entry = Standing(index, mirror, rule, self._next_generation(index, mirror))
+            self._reset(index)
+            self._closing.pop(index, None)
+            self.standing[index] = entry
+            self._describe_source(entry)
+            return entry
+        before, entry.rule = entry.rule, rule
+        renewed = rule.source_epoch != before.source_epoch or mirror != entry.mirror
+        if renewed:
+            entry.mirror = mirror
+            entry.folded = entry.told = None
+            entry.generation = self._next_generation(index, mirror)
+        if renewed or rule.preferred_source != before.preferred_source or rule.clocks != before.clocks:
+            self._describe_source(entry)
+        return entry
+
+    def _next_generation(self, index: int, mirror: int) -> int:
+        """For the party facing `index`, whose address is the destination of `mirror`."""
+        base = mirror * _RULE_QUADS
+        return next_generation(self._hot[base + _SIGNALLED] >> 48, self._hot[base + _LEARNED], self.expected(index))
+
+    def _reset(self, index: int) -> None:
+        """Counters and quality of a port that begins a new life; it is not live, so no packet counts meanwhile."""
+        self.cold[index] = self._empty_cold
+        words = self._hot
+        base = index * _RULE_QUADS
+        for word in range(_PACKETS, _RULE_QUADS):
+            words[base + word] = 0
+
+    def _describe_source(self, entry: Standing) -> None:
+        """The cold fields a learning window compares with, before the control word that opens it."""
+        rule = entry.rule
+        base = entry.index * _COLD_QUADS
+        preferred = rule.preferred_source
+        self._cold_words[entry.index * _COLD_WORDS + _PREFERRED] = be32(preferred) if preferred else 0
+        self._cold[base + _SOURCE] = peer(entry.folded or rule.signalled_source, entry.generation)
+        for offset, word in enumerate(clock_words(rule.clocks), base + _CLOCK):
+            self._cold[offset] = word
+
+    def _send_to(self, entry: Standing) -> None:
+        """Write where the packets of a rule go: next hop, then address and generation in one word."""
+        rule = entry.rule
+        mirrored = self.standing.get(entry.mirror)
+        if mirrored is not None:
+            wanted, generation = mirrored.folded or rule.destination, mirrored.generation
+        else:
+            wanted, generation = rule.destination, self._lone_generation(entry)
+        if generation == entry.target_generation and wanted == entry.wanted:
+            return
+        entry.wanted = wanted
+        self._aim(entry, generation)
+
+    def _aim(self, entry: Standing, generation: int) -> None:
+        entry.refused = self._refusal(entry.rule, entry.wanted)
+        target = None if entry.refused else entry.wanted
+        self._route(entry, target)
+        self._set_nexthop(entry, generation)
+        self._hot[entry.index * _RULE_QUADS + _SIGNALLED] = peer(target, generation)
+        entry.target_generation = generation
+
+    def _lone_generation(self, entry: Standing) -> int:
+        """The generation of a destination while the port facing it has no rule of its own."""
+        if entry.target_generation >= 0 and entry.wanted == entry.rule.destination:
+            return entry.target_generation
+        word = self._hot[entry.index * _RULE_QUADS + _SIGNALLED]
+        return next_generation(word >> 48, self.learned(entry.index), 0)
+
+    def _refusal(self, rule: Rule, wanted: Endpoint | None) -> str | None:
+        if wanted is None:
+            return None
+        if wanted in (rule.local, rule.source):
+            return "a port of the same call"
+        return self.screen(wanted, rule.source.ip)
+
+    def _route(self, entry: Standing, target: Endpoint | None) -> None:
+        """Hold the next hop of the target; one of the relay's own ports needs none."""
+        before = entry.destination
+        source = entry.rule.source.ip
+        if target is None or target.ip in self._base:
+            entry.destination = None
+        elif before is None or before.ip != target.ip or before.source != source:
+            entry.destination = self.nexthops.acquire(source, target.ip, entry.index)
+        if before is not None and before is not entry.destination:
+            self.nexthops.release(before, entry.index, self._clock())
+
+    def _set_nexthop(self, entry: Standing, generation: int) -> None:
+        place = entry.index * _RULE_SHORTS + _NEXTHOP + (generation & 1)
+        self._hot_shorts[place] = entry.destination.index if entry.destination else 0
+
+    def _expect(self, entry: Standing) -> None:
+        """Write the control word: what the port carries and expects, and where its packets leave from."""
+        rule = entry.rule
+        flags = flags_of(
+            (
+                rule.carries,
+                rule.learning,
+                rule.strict_source,
+                rule.media_handover,
+                rule.tos is None,
+                rule.local.ip.startswith("127."),
+            ),
+            entry.folded is not None,
+        )
+        word = control(entry.generation, flags, rule.tos or 0, entry.mirror >> 16, rule.source.port)
+        place = entry.index * _RULE_QUADS + _CONTROL
+        if self._hot[place] != word:
+            self._hot[place] = word
+
+    def _clear(self, closed: list[int], token: object) -> None:
+        for index in closed:
+            if self._closing.get(index) is token:
+                del self._closing[index]
+                self._hot[index * _RULE_QUADS + _CONTROL] = 0
+
+
+def _fill_rtp(state: StreamState, hot: np.void, cold: np.void) -> None:
+    """Loss and quality as ebpf/quality.h keeps the books; differences of 32-bit counters wrap."""
+    sequence = int(hot["sequence"])
+    arrived = int(hot["packets"]) - int(cold["base_packets"]) - int(cold["other"])
+    state.ssrc = int(hot["ssrc"])
+    state.highest_sequence = sequence - abi.FIRST_CYCLE
+    state.expected = int(cold["prior_expected"]) + (sequence - int(cold["base_sequence"]) + 1 & _WORD)
+    state.received = int(cold["prior_received"]) + (arrived & _WORD)
+    state.payload_type = int(cold["payload_type"])
+    state.duplicates, state.reordered = int(cold["duplicates"]), int(cold["reordered"])
+    state.jitter_ms = int(cold["jitter"]) / _JITTER_PER_MS if cold["clock"]["khz_quarters"].any() else None

@@ -1,0 +1,253 @@
+"""The XDP data plane: rules written into the program's tables, packets forwarded in the driver of the network card.
+
+This module joins the parts and answers the contract (relay.dataplane.Dataplane):
+    host        what this machine must offer, its media and other addresses
+    program     the object loaded, its tables mapped
+    placement   which interfaces the program stands on, native or generic
+    table       the rules and their words
+    nexthops    where packets leave, kept right by netlink
+    learning    what XDP learned of addresses
+    slowpath    what came up to user space
+Everything runs on the event loop's thread; the packets need none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.dataplane import Listener
+from relay.dataplane.devices import Attachments, Devmap
+from relay.dataplane.host import DeniedMap, Network, check_host, denied_networks, fill_host, room_for
+from relay.dataplane.learning import Learning
+from relay.dataplane.nexthops import NextHops
+from relay.dataplane.placement import Placement, devices_of
+from relay.dataplane.program import OBJECT, Sizes, Tables
+from relay.dataplane.slowpath import Copies, RawSender
+from relay.dataplane.table import RuleTable, Standing
+from relay.errors import DataplaneError
+from relay.flows import Screen
+from relay.nic.links import Neighbour
+from relay.nic.watch import ADDRESSES, LINKS, HostWatch
+from relay.types import Endpoint, Rule, StreamState
+from relay.types import Path as StreamPath
+
+__all__ = ["XdpDataplane", "XdpSettings"]
+
+_log = logging.getLogger(__name__)
+
+_SWEEP_SECONDS = 1.0  # in which every port is looked at once
+
+
+@dataclass(frozen=True, slots=True)
+class XdpSettings:
+    """How the plane is to run."""
+
+    addresses: tuple[str, ...]
+    """Local IPv4 media addresses."""
+    interfaces: tuple[str, ...] = ()
+    """Interfaces to attach to, instead of those found by address and route."""
+    mode: str = "auto"
+    """auto, native or generic."""
+    max_addresses: int = 16
+    port_rate: int = 2000
+    """Packets a second one port takes; the rest is dropped early."""
+    slow_rate: int = 16
+    """Packets and events a second one rule may send to user space."""
+    deny: tuple[Network, ...] = ()
+    """Networks media is never sent to."""
+    object_path: Path = OBJECT
+    instance: int = 0
+
+
+class XdpDataplane:
+    """Forwards in XDP, on the interfaces of the network namespace it is started in."""
+
+    name = "xdp"
+
+    def __init__(self, settings: XdpSettings) -> None:
+        self._settings = settings
+        self._held = ExitStack()
+        self._running = False
+
+    async def start(self, listener: Listener) -> None:
+        """Load, attach and begin to forward. Raises DataplaneError naming what is missing and what to do."""
+        check_host()
+        self._loop = asyncio.get_running_loop()
+        try:
+            await self._load()
+            self._read_host()
+            self._place()
+        except BaseException:
+            await self.close()
+            raise
+        self._listen(listener)
+        self._running = True
+
+    async def close(self) -> None:
+        """Detach and let go of everything; safe to call twice."""
+        self._running = False
+        self._held.close()
+
+    def install(self, rules: Iterable[Rule]) -> None:
+        """Put rules in force or change them in place. Raises DataplaneError for a local address not served here."""
+        self._table.install(rules)
+
+    def remove(self, locals_: Iterable[Endpoint], linger: float) -> None:
+        """Take rules out of force; for `linger` seconds their ports drop in silence."""
+        self._table.remove(locals_, linger)
+
+    def packets(self, local: Endpoint) -> int:
+        """Packets admitted at one port, 0 where there is no rule."""
+        entry = self._table.get(local)
+        return self._table.packets(entry.index) if entry else 0
+
+    def rules(self) -> list[Endpoint]:
+        """Ports with a rule in force."""
+        return [entry.rule.local for entry in self._table.standing.values()]
+
+    def state(self, local: Endpoint) -> StreamState:
+        """Counters and path of one rule, read in place."""
+        entry = self._table.get(local)
+        if entry is None:
+            return StreamState()
+        state = self._table.state(entry)
+        state.path = self._path(entry, state.packets)
+        return state
+
+    def counters(self) -> Mapping[str, int]:
+        """What the program counted, and what user space did for it."""
+        return self._tables.counters() | {
+            "slow_path_sent": self._sender.sent,
+            "slow_path_failed": sum(self._sender.failures.values()),
+            "sources_folded": self._learning.folds,
+            "nexthops_exhausted": self._nexthops.exhausted,
+        }
+
+    def describe(self) -> list[str]:
+        """Interfaces, mode and why, addresses, next hops."""
+        if not self._running:
+            return ["not running"]
+        entries, resolved = self._nexthops.counts()
+        addresses = ", ".join(self._settings.addresses)
+        return [
+            *self._placement.describe(),
+            f"media addresses {addresses}; {resolved} of {entries} next hops resolved",
+        ]
+
+    def neighbours_changed(self, neighbours: Iterable[Neighbour]) -> None:
+        """The host learned of neighbours (relay.nic.watch)."""
+        self._nexthops.neighbours_changed(neighbours)
+
+    def host_changed(self, what: set[str]) -> None:
+        """Links, addresses or routes of the host changed (relay.nic.watch)."""
+        if LINKS in what:
+            self._devmap.forget_missing(self._watch.links)
+            self._nexthops.links_changed(self._watch.links)
+        else:
+            self._nexthops.routes_changed()
+        if ADDRESSES in what:
+            self._table.screen_again(self._screen())
+        try:
+            self._place()
+        except DataplaneError as error:
+            _log.error("cannot attach: %s", error)
+
+    async def _load(self) -> None:
+        settings = self._settings
+        sizes = Sizes(room_for(settings.addresses, settings.max_addresses), settings.port_rate, settings.slow_rate)
+        self._tables = self._held.enter_context(closing(await Tables.load(settings.object_path, sizes)))
+        fill_host(self._tables.host, settings.addresses)
+        self._denied = DeniedMap(self._tables.denied)
+        self._devmap = Devmap(self._tables.devices)
+        self._attachments = Attachments(self._tables.program("hairpin"))
+        self._held.callback(self._attachments.detach)
+
+    def _read_host(self) -> None:
+        settings, tables, loop = self._settings, self._tables, self._loop
+        self._watch = watch = self._held.enter_context(closing(HostWatch(loop, self)))
+        self._check_addresses()
+        self._table = RuleTable(
+            tables.rules, tables.cold, settings.addresses, self._screen(), loop.call_later, loop.time
+        )
+        self._held.callback(self._table.close)
+        self._nexthops = NextHops(watch.kernel, tables.nexthops, self._slot, self._table.moved, loop.call_soon)
+        self._held.callback(self._nexthops.close)
+        self._table.nexthops = self._nexthops
+        self._nexthops.load(watch.links, watch.kernel.neighbours())
+        self._placement = Placement(self._attachments, self._devmap, self._leaves, settings.mode, settings.interfaces)
+
+    def _listen(self, listener: Listener) -> None:
+        """Begin to hear of events, copies and the host."""
+        table = self._table
+        self._sender = self._held.enter_context(closing(RawSender()))
+        self._learning = Learning(table, self._tables.events, listener.learned)
+        copies = Copies(
+            self._tables.copies,
+            self._sender,
+            lambda index, source, packet: listener.rtcp(table.local(index), source, packet),
+        )
+        for ring, read in ((self._tables.events, self._learning.read), (self._tables.copies, copies.read)):
+            self._loop.add_reader(ring.fd, read)
+            self._held.callback(self._loop.remove_reader, ring.fd)
+        self._watch.start()
+        self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        wait = _SWEEP_SECONDS / len(self._settings.addresses)
+        self._timer = self._loop.call_later(wait, self._sweep)
+
+    def _sweep(self) -> None:
+        if self._running:
+            self._sweep_later()
+            self._learning.sweep()
+            self._nexthops.expire(self._loop.time())
+
+    def _check_addresses(self) -> None:
+        here = {str(address.interface.ip) for address in self._watch.addresses}
+        for ip in self._settings.addresses:
+            if ip not in here:
+                raise DataplaneError(f"media address {ip} is on no interface of this host: add it, or name another")
+
+    def _screen(self) -> Screen:
+        networks = denied_networks(self._settings.deny, self._settings.addresses, self._watch.addresses)
+        self._denied.set(networks)
+        return Screen(networks)
+
+    def _place(self) -> None:
+        """Attach where packets come in, and where those of next hops in use leave."""
+        watch = self._watch
+        devices = devices_of(
+            self._settings.addresses,
+            watch.addresses,
+            watch.links,
+            self._nexthops.devices(),
+            watch.kernel.default_devices(),
+        )
+        for ifindex in devices:
+            self._devmap.slot(ifindex)
+        self._placement.place(watch.links, devices)
+
+    def _leaves(self, ifindex: int) -> bool | None:
+        features = self._watch.netdev.features(ifindex)
+        return features.takes_redirects if features else None
+
+    def _slot(self, ifindex: int) -> int | None:
+        """A next hop wants to leave by this device; one that is new may need the program, too."""
+        if ifindex not in self._devmap.devices() and self._running:
+            self._watch.soon(LINKS)
+        return self._devmap.slot(ifindex)
+
+    def _path(self, entry: Standing, packets: int) -> StreamPath:
+        if not self._placement.attached():
+            return StreamPath.NOT_ATTACHED
+        target = self._table.target(entry)
+        if target is None:
+            return StreamPath.REFUSED if entry.refused else StreamPath.NO_DESTINATION
+        if not self._table.is_local(target.ip) and not self._table.leaves(entry):
+            return StreamPath.NO_NEXT_HOP
+        return StreamPath.FAST if packets else StreamPath.NO_PACKET
