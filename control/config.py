@@ -219,7 +219,10 @@ class Config:
         shown="no limit",
     )
     max_addresses: int = option(
-        16, whole(1, 16, "a number of addresses"), "room in the rule table, 4 MB for each local address", "N"
+        16,
+        whole(1, 16, "a number of addresses"),
+        "local addresses at most; the tables take 12 MB of memory for each in use",
+        "N",
     )
     dataplane: str = option(
         "auto",

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -148,7 +148,7 @@ class Relay:
         return relay
 
     async def _listen(self, path: Path, stack: AsyncExitStack) -> None:
-        console = Console(self.registry, self.plane, self.status, time.monotonic)
+        console = Console(self.registry, self.plane, self.status, time.monotonic, _texts(self.plane))
         answers = OperatorSocket(console.handlers())
         stack.push_async_callback(answers.close)
         await answers.start(path)
@@ -309,6 +309,15 @@ def _plane(config: Config, interfaces: Sequence[Interface]) -> Dataplane:
             instance=config.instance,
         )
     )
+
+
+def _texts(plane: Dataplane) -> Mapping[str, str]:
+    """What the plane's counters mean."""
+    if plane.name == "memory":
+        return {}
+    from relay.dataplane.abi import COUNTER_TEXTS
+
+    return COUNTER_TEXTS
 
 
 def _reserve(config: Config, plane: Dataplane, stack: AsyncExitStack) -> str:

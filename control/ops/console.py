@@ -17,7 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class Console:
-    """Calls, rules and state of one relay for its operators. `about` tells what the daemon knows of itself."""
+    """Calls, rules and state of one relay for its operators.
+
+    `about` tells what the daemon knows of itself; `texts` says what the data plane's counters and drop reasons mean.
+    """
 
     def __init__(
         self,
@@ -25,11 +28,13 @@ class Console:
         plane: Dataplane,
         about: Callable[[], dict[str, Any]],
         clock: Callable[[], float],
+        texts: Mapping[str, str],
     ) -> None:
         self._registry = registry
         self._plane = plane
         self._about = about
         self._clock = clock
+        self._texts = texts
 
     def handlers(self) -> Mapping[str, Handler]:
         """The commands by name."""
@@ -45,7 +50,7 @@ class Console:
         return (views.call_row(call, self._plane, self._clock()) for call in self._registry)
 
     def _show(self, arguments: Arguments) -> Iterator[Any]:
-        yield views.call_detail(self._named(arguments), self._plane, self._clock())
+        yield views.call_detail(self._named(arguments), self._plane, self._clock(), self._texts)
 
     def _terminate(self, arguments: Arguments) -> Iterator[Any]:
         call = self._named(arguments)
@@ -64,6 +69,7 @@ class Console:
             "dataplane": [self._plane.name, *self._plane.describe()],
             "calls": {"standing": registry.standing, "deleted": len(registry) - registry.standing},
             "interfaces": [_interface(interface) for interface in registry.interfaces],
+            "texts": dict(self._texts),
             "counters": {
                 **about["counters"],
                 "data plane": dict(self._plane.counters()),

@@ -111,7 +111,7 @@ def _stream(s: Mapping[str, Any]) -> Row:
 
 def _notes(s: Mapping[str, Any]) -> Iterable[str]:
     if s["drops"]:
-        yield f"{s['part']} {s['local']}: {s['drops']} dropped, last because {clean(s['last_drop'])}"
+        yield f"{s['part']} {s['local']}: {s['drops']} dropped, last: {clean(s['last_drop_text'])}"
     if s["foreign"]:
         yield f"{s['part']} {s['local']}: {s['foreign']} packets from another source than the learned one"
     if s["duplicates"] or s["reordered"]:
@@ -139,7 +139,7 @@ def status(item: Mapping[str, Any]) -> str:
     lines += [f"{name:10} {clean(fact)}" for name, fact in facts]
     for title, counters in item["counters"].items():
         if any(counters.values()):
-            lines += ["", title, *_counters(counters)]
+            lines += ["", title, *_counters(counters, item["texts"])]
     return "\n".join(lines)
 
 
@@ -147,7 +147,7 @@ def _interface(item: Mapping[str, Any]) -> str:
     return f"{item['name']} {item['address']}: {item['ports_used']} ports used, {item['ports_free']} free"
 
 
-def _counters(counters: Mapping[str, int]) -> list[str]:
-    counted = [(clean(name), value) for name, value in counters.items() if value]
-    width = max(len(name) for name, _ in counted)
-    return [f"  {name.ljust(width)}  {value}" for name, value in counted]
+def _counters(counters: Mapping[str, int], texts: Mapping[str, str]) -> list[str]:
+    rows = [(name, value, texts.get(name, "")) for name, value in counters.items() if value]
+    names, values = (max(len(str(row[i])) for row in rows) for i in (0, 1))
+    return [f"  {clean(name):{names}}  {value:{values}}  {text}".rstrip() for name, value, text in rows]

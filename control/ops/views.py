@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from relay.call import Call, Leg, Media, Stream
@@ -40,35 +40,35 @@ def paths(found: Iterable[Path]) -> list[str]:
     return [path for path in different if path != Path.NO_PACKET.value] or different
 
 
-def call_detail(call: Call, plane: Dataplane, now: float) -> View:
-    """One call with its legs, media and streams."""
+def call_detail(call: Call, plane: Dataplane, now: float, texts: Mapping[str, str]) -> View:
+    """One call with its legs, media and streams; `texts` explains drop reasons."""
     return {
         "call_id": call.call_id,
         "state": state_of(call, now),
         "age": round(now - call.created, 3),
         "last_signal_age": round(now - call.last_signal, 3),
-        "legs": [_leg(leg, call, plane) for leg in call.legs],
+        "legs": [_leg(leg, call, plane, texts) for leg in call.legs],
     }
 
 
-def _leg(leg: Leg, call: Call, plane: Dataplane) -> View:
+def _leg(leg: Leg, call: Call, plane: Dataplane, texts: Mapping[str, str]) -> View:
     return {
         "tag": leg.tag,
         "other_tags": leg.tags[1:],
         "label": leg.label,
         "interface": leg.interface.name,
-        "media": [_media(media, call, plane) for media in leg.medias],
+        "media": [_media(media, call, plane, texts) for media in leg.medias],
     }
 
 
-def _media(media: Media, call: Call, plane: Dataplane) -> View:
+def _media(media: Media, call: Call, plane: Dataplane, texts: Mapping[str, str]) -> View:
     description = media.description
     return {
         "index": media.index + 1,
         "kind": media.line.kind,
         "protocol": media.line.protocol,
         "direction": description.direction.value if description is not None else "not signalled yet",
-        "streams": [_stream(stream, _part(media, stream), call, plane) for stream in media.streams],
+        "streams": [{**_stream(stream, call, plane, texts), "part": _part(media, stream)} for stream in media.streams],
     }
 
 
@@ -78,10 +78,9 @@ def _part(media: Media, stream: Stream) -> str:
     return "RTCP" if stream is media.rtcp else "RTP"
 
 
-def _stream(stream: Stream, part: str, call: Call, plane: Dataplane) -> View:
+def _stream(stream: Stream, call: Call, plane: Dataplane, texts: Mapping[str, str]) -> View:
     state = plane.state(stream.local) if stream.local is not None else StreamState()
     return {
-        "part": part,
         "local": text(stream.local),
         "signalled": text(stream.signalled),
         "observed": text(state.observed_source),
@@ -89,6 +88,7 @@ def _stream(stream: Stream, part: str, call: Call, plane: Dataplane) -> View:
         "refusal": stream.refusal,
         "tos": call.tos,
         **counted(state),
+        "last_drop_text": texts.get(state.last_drop or "", state.last_drop),
     }
 
 

@@ -18,6 +18,8 @@ from relay.types import Endpoint, MediaDescription, PayloadType
 
 CALLER, CALLEE = Endpoint("198.51.100.1", 4000), Endpoint("198.51.100.2", 5000)
 
+TEXTS = {"rate": "more packets than a port may take"}
+
 
 def audio(rtp: Endpoint) -> MediaDescription:
     rtcp = Endpoint(rtp.ip, rtp.port + 1)
@@ -34,7 +36,7 @@ class Relay:
         interface = Interface("default", "192.0.2.1", "192.0.2.1", pool)
         self.registry = Registry(self.plane, [interface], Settings(tos=184), lambda: self.now)
         about = {"version": "1", "instance": 0, "pid": 1, "uptime": 5.0, "listeners": [], "ports": "", "counters": {}}
-        self.handlers = Console(self.registry, self.plane, lambda: about, lambda: self.now).handlers()
+        self.handlers = Console(self.registry, self.plane, lambda: about, lambda: self.now, TEXTS).handlers()
 
     def call(self, call_id: str) -> None:
         self.registry.offer(call_id, "caller", None, [audio(CALLER)], Signal(), self.now)
@@ -77,6 +79,7 @@ def test_show_tells_each_stream() -> None:
     assert rtp["local"] == str(local)
     assert rtp["signalled"] == "198.51.100.1:4000"
     assert rtp["observed"] == "203.0.113.5:1024"
+    assert rtp["last_drop_text"] is None
     assert (rtp["part"], rtcp["part"], rtp["packets"], rtp["tos"]) == ("RTP", "RTCP", 7, 184)
     text = render.call(item)
     assert all(word in text for word in ("leg caller", "46 EF", "203.0.113.5:1024", "192.0.2.1:"))

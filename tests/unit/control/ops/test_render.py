@@ -29,6 +29,7 @@ STREAM: dict[str, Any] = {
     "foreign": 0,
     "drops": 0,
     "last_drop": None,
+    "last_drop_text": None,
 }
 
 
@@ -62,6 +63,7 @@ def test_what_is_wrong_with_a_stream_is_said_below_it() -> None:
     lines = shown(
         drops=5,
         last_drop="rate",
+        last_drop_text="more packets than a port may take",
         foreign=2,
         duplicates=1,
         reordered=3,
@@ -72,7 +74,7 @@ def test_what_is_wrong_with_a_stream_is_said_below_it() -> None:
     assert "203.0.113.9:1024 (learning)" in lines[5]
     assert lines[5].endswith("destination refused: a multicast address")
     assert lines[6:9] == [
-        "    RTP 192.0.2.1:30000: 5 dropped, last because rate",
+        "    RTP 192.0.2.1:30000: 5 dropped, last: more packets than a port may take",
         "    RTP 192.0.2.1:30000: 2 packets from another source than the learned one",
         "    RTP 192.0.2.1:30000: 1 duplicates, 3 reordered",
     ]
@@ -123,7 +125,8 @@ def test_status() -> None:
             "calls": {"standing": 3, "deleted": 1},
             "interfaces": [{"name": "default", "address": "192.0.2.1", "ports_used": 12, "ports_free": 9988}],
             "listeners": [{"address": "127.0.0.1:2223", "open_to": "this host"}],
-            "counters": {"ng requests": {"offer": 3, "answer": 0}, "drops": {}},
+            "texts": {"rate": "more packets than a port may take"},
+            "counters": {"ng requests": {"offer": 3, "answer": 0}, "ended": {}, "drops": {"rate": 15, "other": 2}},
         }
     )
     assert text.splitlines() == [
@@ -137,4 +140,8 @@ def test_status() -> None:
         "",
         "ng requests",
         "  offer  3",
+        "",
+        "drops",
+        "  rate   15  more packets than a port may take",
+        "  other   2",
     ]
