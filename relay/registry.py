@@ -90,7 +90,8 @@ class Registry:
     """Calls and what keeps them: ports, rules, timers. Is the data plane's listener.
 
     `interfaces`: the first one is used where the proxy names none. `clock` tells when packets are reported; all other
-    times are handed in. `on_close` hears of each call that ends, with the reason in a few words.
+    times are handed in. `on_close` hears of each call that ends, while its ports still count, with the reason in a few
+    words.
     """
 
     def __init__(
@@ -354,6 +355,8 @@ class Registry:
             state = self.plane.state(local)
             total.packets += state.packets
             total.bytes += state.bytes
+            total.expected += state.expected
+            total.received += state.received
             total.drops += state.drops
 
     def _withdraw(self, locals_: Iterable[Endpoint]) -> None:
@@ -378,6 +381,7 @@ class Registry:
         self._give_back(call, now)
 
     def _end(self, call: Call, reason: str, now: float) -> None:
+        self._on_close(call, reason)
         packets = call.gone_rtp.packets + call.gone_rtcp.packets
         packets += sum(map(self.plane.packets, call.rules))
         self._drop(call, now)
@@ -389,7 +393,6 @@ class Registry:
         tally.packets += packets
         tally.seconds += now - call.created
         self.closed[reason] = self.closed.get(reason, 0) + 1
-        self._on_close(call, reason)
 
     # -- timers
 
