@@ -35,7 +35,10 @@ class Judged:
 
 
 def bad_network(packets: int, source: random.Random) -> Schedule:
-    return impaired(packets, source, loss=0.02, duplication=0.01, reordering=0.02, jitter=0.004)
+    """Loses and doubles packets of every call, and delays some; in a third of the calls they overtake one another."""
+    reordering = source.choice((0, 0, 0.02))
+    jitter = source.choice((0, 0.004, 0.02))
+    return impaired(packets, source, loss=0.03, duplication=0.01, reordering=reordering, jitter=jitter)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +72,7 @@ def judged() -> list[Judged]:
 
 def test_lost_packets_are_as_many_as_tshark_says(judged: list[Judged]) -> None:
     assert [one.relay["lost"] for one in judged] == [one.tshark_lost for one in judged]
-    assert all(one.tshark_lost > 0 for one in judged)
+    assert sum(one.tshark_lost for one in judged) > CALLS
 
 
 def test_duplicates_are_as_many_as_in_the_capture(judged: list[Judged]) -> None:
@@ -83,5 +86,8 @@ def test_reordered_packets_are_as_many_as_in_the_capture(judged: list[Judged]) -
 
 
 def test_jitter_is_within_a_fifth_or_a_millisecond_of_tsharks(judged: list[Judged]) -> None:
-    for one in judged:
+    """Of streams in order: the relay measures consecutive packets, tshark takes an overtaken packet's delay for jitter."""
+    in_order = [one for one in judged if not one.heard.reordered]
+    assert len(in_order) > 2
+    for one in in_order:
         assert one.relay["jitter_ms"] == pytest.approx(one.tshark_jitter, rel=0.2, abs=1.0)
