@@ -23,7 +23,7 @@ from typing import Any
 
 from control import log as logs
 from control import supervisor
-from control.config import Config, ConfigError, Network, load
+from control.config import LOCAL_NETWORKS, Config, ConfigError, Network, load
 from control.config import Interface as InterfaceSpec
 from control.ng.commands import Commands
 from control.ng.server import NgServer
@@ -93,7 +93,8 @@ async def run(config: Config) -> None:
         supervisor.notify("READY=1", os.environ)
         ticking = asyncio.create_task(relay.tick_forever())
         stack.callback(ticking.cancel)
-        log.log(logs.NOTICE, "stopping on %s", await stop)
+        asked = await stop
+        log.log(logs.NOTICE, "stopping on %s with %d calls standing", asked, relay.registry.standing)
         supervisor.notify("STOPPING=1", os.environ)
 
 
@@ -136,7 +137,7 @@ class Relay:
         interfaces = [_interface(config, spec) for spec in config.interface or (default_interface(),)]
         own = _own_addresses({interface.address for interface in interfaces})
         plane = _plane(config, interfaces)
-        registry = Registry(plane, interfaces, _settings(config, own), time.monotonic, _log_end)
+        registry = Registry(plane, interfaces, _settings(config, own), time.monotonic, _end_logger(plane))
         stack.push_async_callback(plane.close)
         await plane.start(registry)
         commands = Commands(registry, time.monotonic(), time.time() - time.monotonic())
@@ -192,13 +193,14 @@ class Relay:
         for line in self.plane.describe():
             say(logs.NOTICE, "data plane: %s", line)
         for listener in self.listeners():
-            say(logs.NOTICE, "ng: %s, open to %s", listener["address"], listener["open_to"])
             say(logs.NOTICE, 'Kamailio: modparam("rtpengine", "rtpengine_sock", "%s")', listener["kamailio"])
         say(logs.NOTICE, "operators: hairpin status, at %s", self.socket_path)
 
     def listeners(self) -> list[dict[str, str]]:
         """Where ng is spoken, to whom, and how Kamailio names it."""
         allowed = ", ".join(map(str, self.config.ng_allow)) or "nobody"
+        if self.config.ng_allow == LOCAL_NETWORKS:
+            allowed = "private and local networks"
         found = []
         for endpoint in self.server.endpoints:
             ip, port = endpoint
@@ -340,16 +342,21 @@ def _give_back(reservation: PortReservation) -> None:
         log.warning("net.ipv4.ip_local_reserved_ports could not be put back: %s", error)
 
 
-def _log_end(call: Call, reason: str) -> None:
-    """One line for each call that ends: how long, how much, who ended it."""
-    rtp, rtcp = call.gone_rtp, call.gone_rtcp
-    log.info(
-        "ended after %.0f s, %s: RTP %d packets, %d lost, %d dropped; RTCP %d packets",
-        time.monotonic() - call.created,
-        "deleted by the proxy" if reason == "deleted" else reason,
-        rtp.packets,
-        max(rtp.lost, 0),
-        rtp.drops + rtcp.drops,
-        rtcp.packets,
-        extra={"call_id": call.call_id},
-    )
+def _end_logger(plane: Dataplane) -> Callable[[Call, str], None]:
+    """What writes one line for each call that ends: how long it stood, what passed, who ended it and why."""
+
+    def write(call: Call, reason: str) -> None:
+        if not log.isEnabledFor(logging.INFO):
+            return
+        states = [call.gone_rtp, call.gone_rtcp, *map(plane.state, call.rules)]
+        log.info(
+            "ended after %.0f s, %s: %d packets, %d lost, %d dropped",
+            time.monotonic() - call.created,
+            "deleted by the proxy" if reason == "deleted" else reason,
+            sum(state.packets for state in states),
+            sum(max(state.lost, 0) for state in states),
+            sum(state.drops for state in states),
+            extra={"call_id": call.call_id},
+        )
+
+    return write

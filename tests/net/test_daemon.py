@@ -105,7 +105,7 @@ def test_no_options_make_a_relay_that_says_what_it_chose(host: Host) -> None:
     assert "media: default 10.99.5.1, ports 30000-40000" in said
     assert "ports: reserved from the host" in said
     assert "XDP on eth0 (veth)" in said
-    assert "ng: 127.0.0.1:2223, open to this host" in said
+    assert "ng: listening on 127.0.0.1:2223, from this host" in said
     assert 'modparam("rtpengine", "rtpengine_sock", "udp:127.0.0.1:2223")' in said
     assert "c=IN IP4 10.99.5.1" in offer(host, "one")["sdp"]
     assert "30000-40000" in reserved(host)
@@ -187,7 +187,7 @@ def test_operators_see_and_end_a_call(host: Host) -> None:
     missing = hairpin(host, "show", "one@host")
     assert (missing.returncode, missing.stdout) == (1, "")
     assert "no call has the Call-ID 'one@host': see `hairpin list`" in missing.stderr
-    assert "[one@host] ended after 0 s, terminated by the operator: RTP 0 packets" in daemon.said()
+    assert "[one@host] ended after 0 s, terminated by the operator: 0 packets, 0 lost, 0 dropped" in daemon.said()
     status = json.loads(hairpin(host, "status", "--json").stdout)
     assert status["calls"] == {"standing": 0, "deleted": 0}
     assert status["interfaces"][0]["ports_used"] == 0
@@ -200,7 +200,7 @@ def test_strangers_get_no_answer(lab: Lab, host: Host) -> None:
     ng = Endpoint("10.99.5.1", 2223)
     closed = memory(host, f"--listen-ng={ng}", "--ng-allow=10.99.5.1").ready(ng)
     assert not pings(router, ng)
-    assert "open to 10.99.5.1/32" in closed.said()
+    assert "ng: listening on 10.99.5.1:2223, from 10.99.5.1/32" in closed.said()
     status = json.loads(hairpin(host, "status", "--json").stdout)
     assert status["counters"]["ng datagrams"]["strangers"] == 1
     assert closed.end() == 0
