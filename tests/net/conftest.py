@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from relay.dataplane.xdp import XdpDataplane, XdpSettings
-from relay.types import Carries, Endpoint, Rule
+from relay.types import Carries, Endpoint, Path, Rule
 from tests.lab import Host, Lab
 
 RELAY_A, RELAY_B = "10.7.1.1", "10.7.2.1"
@@ -126,9 +126,9 @@ def table(lab: Lab) -> Iterator[Table]:
 
 
 async def wait_for(condition: Callable[[], bool], seconds: float = 3.0) -> None:
-    """Wait until something is so. Raises TimeoutError."""
+    """Poll until something is so. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - counters in mapped memory tell nobody
             await asyncio.sleep(0.01)
 
 
@@ -156,3 +156,9 @@ def rtp(sequence: int, ssrc: int = 0x1234, payload_type: int = 8) -> bytes:
     """An RTP packet of 20 ms of G.711."""
     head = bytes([0x80, payload_type]) + (sequence & 0xFFFF).to_bytes(2, "big")
     return head + (sequence * 160 & 0xFFFFFFFF).to_bytes(4, "big") + ssrc.to_bytes(4, "big") + bytes(160)
+
+
+async def ready(plane: XdpDataplane) -> None:
+    """Wait until the next hops of both media ports are resolved."""
+    unresolved = (Path.NO_NEXT_HOP, Path.NOT_ATTACHED)
+    await wait_for(lambda: not any(plane.state(local).path in unresolved for local in (MEDIA_A, MEDIA_B)))
