@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
-import queue
 import sys
+import threading
+from collections import deque
 from collections.abc import Callable
 from typing import ClassVar, TextIO
 
@@ -18,6 +19,8 @@ NOTICE = 25
 SYSLOG_SOCKET = "/dev/log"
 QUEUE_LENGTH = 10_000
 """Lines kept for a slow reader; beyond, lines are lost and counted rather than the loop held up."""
+GATHER = 0.1
+"""Seconds lines are gathered for before they are written."""
 
 _LEVELS = (*[logging.CRITICAL] * 3, logging.ERROR, logging.WARNING, NOTICE, logging.INFO, logging.DEBUG)
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160)) if code != 10}
@@ -72,20 +75,53 @@ class Repeats(logging.Filter):
         return count < self._burst
 
 
-class _Queue(logging.handlers.QueueHandler):
-    """Hands records to the writing thread; a full queue loses the record and counts it."""
+class _Writer(logging.Handler):
+    """Writes lines in a thread of its own, many at a time: to wake a thread for each would cost more than the line.
 
-    lost = 0
+    The event loop's thread only puts records on a list. A list that is full loses the record and counts it.
+    """
 
-    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+    def __init__(self, out: logging.Handler) -> None:
+        super().__init__()
+        self._out = out
+        self._waiting: deque[logging.LogRecord] = deque()
+        self._some = threading.Event()
+        self._ended = threading.Event()
+        self._lost = 0
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self._waiting) >= QUEUE_LENGTH:
+            self._lost += 1
+            return
         record.msg, record.args = record.getMessage(), None  # the arguments may change before the line is written
-        return record
+        self._waiting.append(record)
+        if not self._some.is_set():
+            self._some.set()
 
-    def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            self.queue.put_nowait(record)
-        except queue.Full:
-            self.lost += 1
+    def close(self) -> None:
+        """Write the last lines and let go."""
+        self._ended.set()
+        self._some.set()
+        self._thread.join()
+        self._out.close()
+        super().close()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self._some.wait()
+            self._ended.wait(GATHER)
+            self._some.clear()
+            self._write()
+        self._write()
+
+    def _write(self) -> None:
+        while self._waiting:
+            self._out.handle(self._waiting.popleft())
+        lost, self._lost = self._lost, 0
+        if lost:
+            self._out.handle(_lost(lost))
 
 
 class _Syslog(logging.handlers.SysLogHandler):
@@ -113,22 +149,15 @@ def setup(level: int, to_stderr: bool, stream: TextIO | None = None) -> Callable
     """Send all loggers' lines to stderr or syslog; returns what writes the last lines and lets go."""
     logging.addLevelName(NOTICE, "NOTICE")
     logging.captureWarnings(True)
-    lines: queue.Queue[logging.LogRecord] = queue.Queue(QUEUE_LENGTH)
-    front = _Queue(lines)
-    front.addFilter(Repeats())
-    handler = _handler(to_stderr, stream or sys.stderr)
-    writer = logging.handlers.QueueListener(lines, handler)
+    writer = _Writer(_handler(to_stderr, stream or sys.stderr))
+    writer.addFilter(Repeats())
     root = logging.getLogger()
     root.setLevel(python_level(level))
-    root.addHandler(front)
-    writer.start()
+    root.addHandler(writer)
 
     def close() -> None:
-        root.removeHandler(front)
-        if front.lost:
-            lines.put(_lost(front.lost))
-        writer.stop()
-        handler.close()
+        root.removeHandler(writer)
+        writer.close()
 
     return close
 
