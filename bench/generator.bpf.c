@@ -9,8 +9,8 @@
  *
  *   drive	writes a packet and tail-calls the program under test; the same
  *		with an empty program is what has to be subtracted
- *   send	writes a packet and redirects it into a device, no faster than
- *		it was told
+ *   send	writes a packet and redirects it into a device, at the rate
+ *		it was told or as fast as packets come back
  *
  * reflect is the least a forwarding program can do, sink counts what returns.
  */
@@ -26,7 +26,8 @@
 #define FLOWS		(1 << 18)
 #define TARGETS		4	/* relay and reflector, by either generator */
 #define SINKS		64	/* by interface index, modulo */
-#define SPIN_LIMIT	(1 << 22)	/* looks at the clock, some 0.1 s */
+#define SPIN_LIMIT	(1 << 20)	/* looks at the clock, some 30 ms */
+#define LOOK_EVERY	32	/* of them, one at the counter the sink writes */
 
 struct rtp {
 	__u8 first;
@@ -56,7 +57,9 @@ struct gen_order {
 	__u8 destination_mac[6];
 	__u8 source_mac[6];
 	__u16 samples;		/* RTP clock ticks per packet */
-	__u16 zero;
+	__u16 sink;		/* slot in sunk */
+	__u32 window;		/* packets on their way at most, 0: any number */
+	__u32 zero;
 };
 
 /* Where a target's stream of packets stands; RTP goes on from run to run. */
@@ -64,6 +67,7 @@ struct gen_cursor {
 	__u32 position;		/* in the flow table */
 	__u32 pass;		/* over the whole table */
 	__u64 sent;
+	__u64 lost;		/* will not come back, or never was to */
 	__u64 due;		/* ns, next burst */
 };
 
@@ -203,16 +207,61 @@ static long is_due(__u32 turn __attribute__((unused)), __u64 *due)
 }
 
 /* A sender that fell behind does not catch up: a gap is no reason for a flood. */
-static __always_inline void pace(const struct gen_order *order,
-				 struct gen_cursor *cursor)
+static __always_inline void wait_until_due(const struct gen_order *order,
+					   struct gen_cursor *cursor)
 {
 	__u64 now, due = cursor->due;
 
-	if (!order->interval || cursor->sent % (order->burst ?: 1))
-		return;
 	bpf_loop(SPIN_LIMIT, is_due, &due, 0);
 	now = bpf_ktime_get_ns();
 	cursor->due = (now > due + order->interval ? now : due) + order->interval;
+}
+
+struct room {
+	__u64 enough;		/* packets that must have come back */
+	__u32 sink;
+	__u32 found;
+};
+
+static long has_room(__u32 turn, struct room *room)
+{
+	__u64 *count;
+
+	if (turn % LOOK_EVERY) {
+		bpf_ktime_get_ns();
+		return 0;
+	}
+	count = bpf_map_lookup_elem(&sunk, &room->sink);
+	room->found = count && *(volatile __u64 *)count >= room->enough;
+	return room->found;
+}
+
+/* As fast as packets come back, so that no ring between here and the sink
+ * overflows: gaps in RTP would cost the relay what they do not cost a reflector.
+ */
+static __always_inline void wait_for_room(const struct gen_order *order,
+					  struct gen_cursor *cursor)
+{
+	__u64 out = cursor->sent - cursor->lost + order->burst;
+	struct room room = { .sink = order->sink };
+
+	if (out <= order->window)
+		return;
+	room.enough = out - order->window;
+	bpf_loop(SPIN_LIMIT, has_room, &room, 0);
+	if (!room.found)	/* what was on its way is not coming */
+		cursor->lost += order->window;
+}
+
+static __always_inline void pace(const struct gen_order *order,
+				 struct gen_cursor *cursor)
+{
+	if (cursor->sent % (order->burst ?: 1))
+		return;
+	if (order->interval)
+		wait_until_due(order, cursor);
+	if (order->window)
+		wait_for_room(order, cursor);
 }
 
 static __always_inline struct gen_order *find_order(struct gen_cursor **cursor)
@@ -295,7 +344,7 @@ int reflect(struct xdp_md *ctx)
 }
 
 /* Media ends here; signalling and ARP go on. RTP by its length, which the
- * template sets and nothing else on these links has.
+ * template sets and nothing else on these links has. One thread per device.
  */
 SEC("xdp")
 int sink(struct xdp_md *ctx)
@@ -305,7 +354,7 @@ int sink(struct xdp_md *ctx)
 
 	if (!count || !find_udp(ctx) || ctx->data_end - ctx->data != 214)
 		return XDP_PASS;
-	__sync_fetch_and_add(count, 1);
+	++*count;
 	return XDP_DROP;
 }
 

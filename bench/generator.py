@@ -27,6 +27,8 @@ OBJECT = ROOT / "build" / "generator.bpf.o"
 _PAYLOAD = bytes(range(160))
 """20 ms of G.711."""
 _SAMPLES = 160
+_WINDOW = 256
+"""Packets on their way: what the ring of one veth holds."""
 _U32 = struct.Struct("=I")
 PACKET_SIZE = 14 + 20 + 8 + 12 + len(_PAYLOAD)
 _REFLECTOR_SLOT = 3
@@ -43,12 +45,15 @@ class Target(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to send: `rate` in packets per second, 0 as fast as it goes; MACs as `aa:bb:cc:dd:ee:ff`."""
+    """What to send; MACs as `aa:bb:cc:dd:ee:ff`."""
 
     target: Target
     destination_mac: str
     source_mac: str
     rate: float = 0.0
+    """Packets per second; 0 as fast as they come back."""
+    sink: int = 0
+    """Interface index of the sink they come back to."""
     burst: int = 64
 
 
@@ -132,6 +137,10 @@ class Generator:
         row["destination_mac"] = _mac(order.destination_mac)
         row["source_mac"] = _mac(order.source_mac)
         row["samples"] = _SAMPLES
+        row["window"] = 0 if order.rate else _WINDOW
+        row["sink"] = order.sink % len(self._sunk)
+        cursor = self._cursors[order.target]
+        cursor["lost"] = cursor["sent"] - self._sunk[order.sink % len(self._sunk)]
 
 
 def open_program(identity: int) -> int:

@@ -6,12 +6,13 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RESULTS", "ROOT", "Report", "machine", "table"]
+__all__ = ["RESULTS", "ROOT", "Report", "machine", "progress", "table"]
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -51,6 +52,11 @@ def machine() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "load": os.getloadavg()[0],
     }
+
+
+def progress(text: str) -> None:
+    """Tell whoever waits how far the run is."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
