@@ -51,11 +51,8 @@ def measure(field: Field, scales: Sequence[int], options: argparse.Namespace, re
         figure: dict[str, Any] = {"rules": rules, "calls": calls}
         report.figures.append(figure)
         by_itself(field, rules, options.rounds, figure)
-        end_to_end(
-            field, run_length(rules, PACED_PACKETS), options.rate, options.rounds, figure.setdefault("paced", {})
-        )
-        packets = run_length(rules, SATURATED_PACKETS)
-        end_to_end(field, packets, 0.0, options.rounds, figure.setdefault("saturated", {}))
+        for mode, rate, wanted in (("paced", options.rate, PACED_PACKETS), ("saturated", 0.0, SATURATED_PACKETS)):
+            end_to_end(field, run_length(rules, wanted), rate, options.rounds, figure.setdefault(mode, {}))
         progress("  " + "  ".join(f"{head} {cell}" for head, cell in zip(HEAD[1:], row(figure)[1:], strict=True)))
 
 
@@ -98,16 +95,7 @@ def _check(done: TestRun) -> None:
         raise LabError(f"the relay's program said {done.verdict} to a packet of a call, not XDP_REDIRECT")
 
 
-HEAD = [
-    "rules",
-    "program ns",
-    "over empty TX",
-    "paced ns",
-    "over reflector",
-    "saturated ns",
-    "over reflector",
-    "Mpps/core",
-]
+HEAD = ["rules", "program", "/ empty TX", "paced", "/ reflector", "saturated", "/ reflector", "Mpps/core"]
 
 
 def costs(figure: dict[str, Any], mode: str, name: str) -> list[float]:
@@ -141,7 +129,7 @@ def verdicts(report: Report) -> list[str]:
         ratio = summarize(samples)
         said = "reached" if ratio.median <= target else "missed"
         lines.append(
-            f"{figure['rules']:,} rules, paced: {ratio.show()} over the reflector, at most {target:.2f}: {said}"
+            f"{figure['rules']:,} rules, paced, over the reflector: {ratio.show()}, target {target:.2f}: {said}"
         )
     return lines
 
@@ -154,9 +142,7 @@ def losses(report: Report) -> list[str]:
             for name, runs in figure.get(mode, {}).items():
                 share = 1 - sum(run["returned"] for run in runs) / sum(run["sent"] for run in runs)
                 if share > 0.005:
-                    lines.append(
-                        f"{figure['rules']:,} rules, {mode}, {name}: {share:.1%} of the packets did not return"
-                    )
+                    lines.append(f"{figure['rules']:,} rules, {mode}, {name}: {share:.1%} of packets did not return")
     return lines
 
 
@@ -169,9 +155,9 @@ def show(report: Report) -> str:
     return "\n".join(text)
 
 
-LEGEND = """{packet_size} bytes on the wire; medians and quartiles of {rounds} rounds; paced at {rate:,.0f} packets/s.
+LEGEND = """ns of CPU per packet of {packet_size} bytes; medians and quartiles of {rounds} rounds; paced at {rate:,.0f} packets/s.
 rules: hit by packets, in random order; as many more stand for RTCP. program: less the generator and an empty XDP_TX.
-paced, saturated: CPU per packet of all after the sender, from the relay's receive to the frame's release."""
+paced, saturated: all after the sender, from the relay's receive to the frame's release."""
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
