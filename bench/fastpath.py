@@ -155,9 +155,9 @@ def show(report: Report) -> str:
     return "\n".join(text)
 
 
-LEGEND = """ns of CPU per packet of {packet_size} bytes; medians and quartiles of {rounds} rounds; paced at {rate:,.0f} packets/s.
+LEGEND = """ns of CPU per packet of {packet_size} bytes; medians and quartiles of {rounds} rounds.
 rules: hit by packets, in random order; as many more stand for RTCP. program: less the generator and an empty XDP_TX.
-paced, saturated: all after the sender, from the relay's receive to the frame's release."""
+paced ({rate:,.0f} packets/s), saturated: all after the sender, from the relay's receive to the frame's release."""
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
