@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
+from relay.errors import HairpinError
+
 __all__ = ["BencodeError", "decode", "encode", "to_bytes"]
 
 MAX_SIZE = 65_535
@@ -26,7 +28,7 @@ _ONE_DIGIT = {f"{n}:": n + 2 for n in range(10)}
 _TWO_DIGITS = {f"{n}:": n + 3 for n in range(10, 100)}
 
 
-class BencodeError(ValueError):
+class BencodeError(HairpinError):
     """The bytes are not bencode, or beyond the bounds; the text says what is wrong and at which offset."""
 
 

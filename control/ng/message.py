@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from control.ng import bencode
+from relay.errors import HairpinError
 from relay.types import Endpoint
 
 __all__ = ["CookieCache", "Encoding", "Exchange", "MessageError", "Request", "decode", "encode"]
@@ -38,7 +39,7 @@ class Request:
     body: dict[str, Any]
 
 
-class MessageError(Exception):
+class MessageError(HairpinError):
     """The datagram is no request.
 
     The text is the reply's error-reason, `detail` what the log says beside it. Without a cookie nobody can be told.

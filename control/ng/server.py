@@ -12,7 +12,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from control.ng import message
@@ -94,10 +94,14 @@ class NgServer:
         """Where the server listens, with the port the kernel chose where it was asked for port 0."""
         return [listener.endpoint for listener in self._listeners]
 
-    @property
-    def receive_drops(self) -> int:
-        """Datagrams the kernel dropped because the daemon did not read in time."""
-        return sum(listener.drops() for listener in self._listeners)
+    def statistics(self) -> dict[str, int]:
+        """The counters, what the kernel dropped because the daemon did not read in time, and the memory of replies."""
+        return {
+            **asdict(self.counters),
+            "receive_drops": sum(listener.drops() for listener in self._listeners),
+            "remembered": len(self._cookies),
+            "remembered_too_many": self._cookies.crowded,
+        }
 
     async def start(self, endpoint: Endpoint) -> None:
         """Listen on one more address; port 0 takes a free one. Raises OSError that names the address it cannot have."""

@@ -10,6 +10,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from relay.errors import HairpinError
 from relay.types import Direction
 
 __all__ = [
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 
-class SdpError(ValueError):
+class SdpError(HairpinError):
     """The body cannot be used. The text is the reply's error-reason; `detail` says where and why, for the log."""
 
     def __init__(self, text: str = "Failed to parse SDP", detail: str = "") -> None:

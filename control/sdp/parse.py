@@ -190,15 +190,16 @@ def _connection(line: str, number: int) -> str:
 
 def _address(family: str, text: str) -> str | None:
     """The canonical text of an IP literal of family IP4 or IP6, None for all else, host names included."""
-    return _canonical(family, text) if len(text) <= MAX_ADDRESS else None
+    return _canonical(family, text) if family in ("IP4", "IP6") and len(text) <= MAX_ADDRESS else None
 
 
 @lru_cache(maxsize=4096)
 def _canonical(family: str, text: str) -> str | None:
+    """What _address says of texts that are short enough to be kept: a call writes each address several times."""
     try:
         if family == "IP4":
             return str(ipaddress.IPv4Address(text))
-        return str(ipaddress.IPv6Address(text)) if family == "IP6" and "%" not in text else None
+        return str(ipaddress.IPv6Address(text)) if "%" not in text else None
     except ValueError:
         return None
 
@@ -218,16 +219,16 @@ def describe(session: SessionDescription) -> list[MediaDescription]:
     """
     if not session.media:
         raise SdpError("Error rewriting SDP", "no m-line")
-    return [_describe(session, section) for section in session.media]
+    return [_describe(session, section, number) for number, section in enumerate(session.media, 1)]
 
 
-def _describe(session: SessionDescription, section: MediaSection) -> MediaDescription:
+def _describe(session: SessionDescription, section: MediaSection, number: int) -> MediaDescription:
     direction = section.direction or session.direction or Direction.SENDRECV
     if not section.port:
         return MediaDescription(section.kind, section.protocol, None, None, direction=direction, rejected=True)
     address = section.address or session.address
     if address is None:
-        raise SdpError("Incomplete SDP specification", f"m={section.kind} {section.port} has no c= line")
+        raise SdpError("Incomplete SDP specification", f"m-line {number} has no address")
     held = address in ("0.0.0.0", "::")
     is_rtp = section.is_rtp
     return MediaDescription(

@@ -132,7 +132,7 @@ def _passed_through(lines: list[str], session: SessionDescription, section: Medi
     """MSRP runs over TCP and names its own addresses: the section goes on as it came, with its c= line."""
     address = section.address or session.address
     if address is None:
-        raise SdpError("Incomplete SDP specification", f"m={section.kind} {section.port} has no c= line")
+        raise SdpError("Incomplete SDP specification", "an m-line has no address")
     _head(lines, section, section.port, address)
     lines += (line for _, line in section.attributes)
 

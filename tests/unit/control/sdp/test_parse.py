@@ -276,6 +276,7 @@ def test_sloppy_but_clear(text: str) -> None:
         (lines("v=0", "c=IN IP6 " + "0" * 60_000, AUDIO), "line 2: not an IP address"),
         (lines("v=0", "c=IN IP4", AUDIO), "line 2: not an IP address"),
         (lines("v=0", "c=ATM NSAP 1", AUDIO), "line 2: not an IP address"),
+        (lines("v=0", "c=IN IP9 10.0.0.1", AUDIO), "line 2: not an IP address"),
         (lines("v=0", "s=a\0b", AUDIO), "a line holds a carriage return or a zero byte"),
         (lines("v=0", "s=a\rb=c", AUDIO), "a line holds a carriage return or a zero byte"),
         (lines(*HEAD, *[AUDIO] * 65), "more than 64 m-lines"),
@@ -294,11 +295,11 @@ def test_what_cannot_be_parsed(text: str, detail: str) -> None:
     ("text", "error", "detail"),
     [
         (lines(*HEAD), "Error rewriting SDP", "no m-line"),
-        (lines("v=0", AUDIO), "Incomplete SDP specification", "m=audio 4000 has no c= line"),
+        (lines("v=0", AUDIO), "Incomplete SDP specification", "m-line 1 has no address"),
         (
             lines("v=0", AUDIO, "c=IN IP4 10.0.0.1", "m=video 5000 RTP/AVP 31"),
             "Incomplete SDP specification",
-            "m=video 5000 has no c= line",
+            "m-line 2 has no address",
         ),
     ],
 )
