@@ -1,0 +1,1 @@
+"""The ng protocol: its encodings, datagrams, commands and sockets."""
