@@ -1,0 +1,136 @@
+"""Next hops that change under traffic, interfaces that go and come back."""
+
+from __future__ import annotations
+
+import asyncio
+
+from relay.dataplane.xdp import XdpDataplane
+from relay.types import Endpoint, Path
+from tests.net.conftest import MEDIA_A, MEDIA_B, PARTY_B, RELAY_B, Phone, Table, mirrored, ready, rtp, wait_for
+
+NEW_MAC = "02:00:00:00:be:ef"
+ROAMER = "10.7.99.9"
+"""An address two hosts can have, reached by a route."""
+
+
+async def stream(phone: Phone, packets: int) -> None:
+    for number in range(packets):
+        phone.send(MEDIA_A, rtp(number))
+        await asyncio.sleep(0.01)
+
+
+async def heard_again(sender: Phone, receiver: Phone, seconds: float) -> None:
+    """Send until the receiver hears: how long a change may interrupt."""
+    receiver.received()
+    async with asyncio.timeout(seconds):
+        number = 0
+        while not receiver.received():
+            sender.send(MEDIA_A, rtp(number := number + 1))
+            await asyncio.sleep(0.01)
+
+
+def test_a_neighbour_takes_another_mac_address(table: Table) -> None:
+    async def scenario() -> None:
+        a, b = table.phones()
+        async with table.plane() as plane:
+            plane.install(mirrored(a.endpoint, b.endpoint))
+            await ready(plane)
+            await stream(a, 10)
+            table.b.ip("link", "set", "eth0", "address", NEW_MAC)
+            # The party announces itself, as hosts and redundant gateways do.
+            table.b.run("arping", "-U", "-c", "1", "-I", "eth0", PARTY_B, check=False)
+            table.relay.ip("neighbour", "replace", PARTY_B, "dev", "to-b", "lladdr", NEW_MAC, "nud", "reachable")
+            await heard_again(a, b, 1.0)
+            await stream(a, 20)
+            assert len(await b.expect(20)) >= 20
+            assert plane.counters()["slow_path"] <= 5
+
+    table.run(scenario)
+
+
+def test_a_route_moves_to_another_gateway(table: Table) -> None:
+    async def scenario() -> None:
+        second = table.lab.host("c")
+        table.lab.cable(table.relay, "to-c", second, "eth0", napi=True)
+        table.relay.ip("address", "add", "10.7.3.1/24", "dev", "to-c")
+        second.ip("address", "add", "10.7.3.2/24", "dev", "eth0")
+        second.ip("route", "add", "default", "via", "10.7.3.1")
+        for host in (table.b, second):
+            host.ip("address", "add", f"{ROAMER}/32", "dev", "lo")
+        table.relay.ip("route", "add", f"{ROAMER}/32", "via", PARTY_B)
+        a, _ = table.phones()
+        first, moved = table.phone(table.b, ROAMER, 7000), table.phone(second, ROAMER, 7000)
+        async with table.plane() as plane:
+            plane.install(mirrored(a.endpoint, Endpoint(ROAMER, 7000)))
+            await ready(plane)
+            await stream(a, 20)
+            assert len(await first.expect(20)) == 20
+            table.relay.ip("route", "replace", f"{ROAMER}/32", "via", "10.7.3.2")
+            await heard_again(a, moved, 1.0)
+            await asyncio.sleep(0.1)
+            for phone in (first, moved):
+                phone.received()
+            await stream(a, 20)
+            assert (len(await moved.expect(20)), first.received()) == (20, [])
+            assert plane.state(MEDIA_A).path is Path.FAST
+            # Media of the moved party comes in by an interface that had no program before.
+            await wait_for(lambda: "to-c" in table.attached())
+            moved.send(MEDIA_B, rtp(1))
+            assert len(await a.expect(1)) == 1
+
+    table.run(scenario)
+
+
+def test_a_destination_without_a_route_waits_for_one(table: Table) -> None:
+    async def scenario() -> None:
+        a, _ = table.phones()
+        table.b.ip("address", "add", f"{ROAMER}/32", "dev", "lo")
+        roamer = table.phone(table.b, ROAMER, 7000)
+        async with table.plane() as plane:
+            plane.install(mirrored(a.endpoint, roamer.endpoint))
+            assert plane.state(MEDIA_A).path is Path.NO_NEXT_HOP
+            table.relay.ip("route", "add", f"{ROAMER}/32", "via", PARTY_B)
+            await ready(plane)
+            await stream(a, 5)
+            assert len(await roamer.expect(5)) == 5
+
+    table.run(scenario)
+
+
+def test_an_interface_goes_and_comes_back(table: Table) -> None:
+    async def scenario() -> None:
+        a, b = table.phones()
+        async with table.plane() as plane:
+            plane.install(mirrored(a.endpoint, b.endpoint))
+            await ready(plane)
+            table.relay.ip("link", "delete", "to-b")
+            await wait_for(lambda: table.attached() == ["to-a"])
+            await wait_for(lambda: plane.state(MEDIA_A).path is Path.NO_NEXT_HOP)
+            table.lab.cable(table.relay, "to-b", table.b, "eth0", napi=True)
+            table.relay.ip("address", "add", f"{RELAY_B}/24", "dev", "to-b")
+            table.b.ip("address", "add", f"{PARTY_B}/24", "dev", "eth0")
+            table.b.ip("route", "add", "default", "via", RELAY_B)
+            await wait_for(lambda: table.attached() == ["to-a", "to-b"])
+            await ready(plane)
+            await stream(a, 10)
+            b.send(MEDIA_B, rtp(1))
+            assert (len(await b.expect(10)), len(await a.expect(1))) == (10, 1)
+
+    table.run(scenario)
+
+
+def test_next_hops_are_shared_and_counted(table: Table) -> None:
+    async def scenario() -> None:
+        table.relay.ip("route", "add", "10.8.0.0/16", "via", PARTY_B)
+        async with table.plane() as plane:
+            for number in range(50):
+                first, second = Endpoint("10.7.1.1", 30000 + 4 * number), Endpoint(RELAY_B, 30002 + 4 * number)
+                parties = Endpoint("10.7.1.2", 4000), Endpoint(f"10.8.0.{number}", 4000)
+                plane.install(mirrored(*parties, first=first, second=second))
+            await wait_for(lambda: described(plane, "2 of 2 next hops resolved"))
+
+    table.run(scenario)
+
+
+def described(plane: XdpDataplane, text: str) -> bool:
+    return any(text in line for line in plane.describe())
