@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from relay.dataplane import abi
@@ -75,10 +75,14 @@ class Devmap:
 
 
 class Attachments:
-    """The program's links to interfaces, all in one mode: what comes in natively can only leave natively."""
+    """The program's links to interfaces, all in one mode: what comes in natively can only leave natively.
 
-    def __init__(self, program: Program) -> None:
+    `standing` names the XDP program an interface carries already.
+    """
+
+    def __init__(self, program: Program, standing: Callable[[int], int]) -> None:
         self._program = program
+        self._standing = standing
         self._links: dict[int, Link] = {}
         self.points: dict[int, Point] = {}
         self.mode = XdpMode.NATIVE
@@ -116,7 +120,11 @@ class Attachments:
             return self._program.attach_xdp(point.ifindex, self.mode)
         except BpfError as error:
             if error.errno == errno.EBUSY:
-                raise DataplaneError(f"{point.name} has another XDP program already: {error}") from error
+                program = self._standing(point.ifindex)
+                raise DataplaneError(
+                    f"{point.name} carries XDP program {program} already (`bpftool prog show id {program}`): "
+                    "end what attached it, or name other interfaces with --attach"
+                ) from error
             raise
 
     def _drop_dead(self) -> None:

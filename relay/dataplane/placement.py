@@ -21,7 +21,7 @@ Leaves = Callable[[int], bool | None]
 
 
 class Placement:
-    """The interfaces the program stands on. `names` overrides the choice of devices; `mode` is auto, native or generic."""
+    """The interfaces the program stands on. `names` overrides the choice; `mode` is auto, native or generic."""
 
     def __init__(
         self, attachments: Attachments, devmap: Devmap, leaves: Leaves, mode: str, names: Sequence[str] = ()
@@ -66,6 +66,9 @@ class Placement:
 
     def _named(self, links: Mapping[int, Link]) -> list[int]:
         by_name = {link.name: link.index for link in links.values()}
+        missing = [name for name in self._names if name not in by_name]
+        if missing and not self._attachments.points:
+            raise DataplaneError(f"there is no interface {missing[0]} to attach to")
         return [by_name[name] for name in self._names if name in by_name]
 
     def _native_reason(self, points: Mapping[int, Point]) -> str:

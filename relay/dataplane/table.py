@@ -242,9 +242,10 @@ class RuleTable:
         return state
 
     def close(self) -> None:
-        """Let go of the mapped memory."""
+        """Let go of the mapped memory; what is asked afterwards finds no rule."""
         self.standing.clear()
         self._closing.clear()
+        self.rules, self.cold = self.rules[:0].copy(), self.cold[:0].copy()
         for view in (self._cold_words, self._cold, self._hot_shorts, self._hot):
             view.release()
 

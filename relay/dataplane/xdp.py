@@ -120,7 +120,9 @@ class XdpDataplane:
         return state
 
     def counters(self) -> Mapping[str, int]:
-        """What the program counted, and what user space did for it."""
+        """What the program counted, and what user space did for it; nothing once closed."""
+        if not self._running:
+            return {}
         return self._tables.counters() | {
             "slow_path_sent": self._sender.sent,
             "slow_path_failed": sum(self._sender.failures.values()),
@@ -164,8 +166,6 @@ class XdpDataplane:
         fill_host(self._tables.host, settings.addresses)
         self._denied = DeniedMap(self._tables.denied)
         self._devmap = Devmap(self._tables.devices)
-        self._attachments = Attachments(self._tables.program("hairpin"))
-        self._held.callback(self._attachments.detach)
 
     def _read_host(self) -> None:
         settings, tables, loop = self._settings, self._tables, self._loop
@@ -179,7 +179,9 @@ class XdpDataplane:
         self._held.callback(self._nexthops.close)
         self._table.nexthops = self._nexthops
         self._nexthops.load(watch.links, watch.kernel.neighbours())
-        self._placement = Placement(self._attachments, self._devmap, self._leaves, settings.mode, settings.interfaces)
+        attachments = Attachments(tables.program("hairpin"), watch.kernel.xdp_program)
+        self._held.callback(attachments.detach)
+        self._placement = Placement(attachments, self._devmap, self._leaves, settings.mode, settings.interfaces)
 
     def _listen(self, listener: Listener) -> None:
         """Begin to hear of events, copies and the host."""

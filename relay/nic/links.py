@@ -35,6 +35,7 @@ _NDM = struct.Struct("=BxxxiHBB")
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 _IFLA_INFO_KIND = 1
+_IFLA_XDP, _IFLA_XDP_PROG_ID = 43, 4
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTA_VIA = 1, 2, 4, 5, 8, 18
 _RTAX_MTU = 2
@@ -117,6 +118,13 @@ class Rtnetlink:
         """All links by index."""
         answer = self._netlink.request(_RTM_GETLINK, _IFINFO.pack(0, 0, 0, 0, 0), NLM_F_DUMP)
         return {link.index: link for link in map(_parse_link, answer)}
+
+    def xdp_program(self, ifindex: int) -> int:
+        """The identifier of the XDP program an interface carries, 0 for none."""
+        ((_, body),) = self._netlink.request(_RTM_GETLINK, _IFINFO.pack(0, 0, ifindex, 0, 0))
+        found = attributes(body, _IFINFO.size)
+        xdp = attributes(found[_IFLA_XDP]) if _IFLA_XDP in found else {}
+        return u32(xdp[_IFLA_XDP_PROG_ID]) if _IFLA_XDP_PROG_ID in xdp else 0
 
     def addresses(self) -> list[Address]:
         """All IPv4 addresses of this host."""
