@@ -7,7 +7,6 @@ let go in the same way, last taken first.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import os
 import random
@@ -87,7 +86,6 @@ async def run(config: Config) -> None:
     """The relay from start to stop. Raises HairpinError where it cannot start."""
     async with AsyncExitStack() as stack:
         stop = _stop_on_signals()
-        stack.callback(log.log, logs.NOTICE, "stopped, everything is let go")
         relay = await Relay.start(config, stack)
         relay.report()
         supervisor.notify("READY=1", os.environ)
@@ -96,6 +94,7 @@ async def run(config: Config) -> None:
         asked = await stop
         log.log(logs.NOTICE, "stopping on %s with %d calls standing", asked, relay.registry.standing)
         supervisor.notify("STOPPING=1", os.environ)
+    log.log(logs.NOTICE, "stopped, everything is let go")
 
 
 def _stop_on_signals() -> asyncio.Future[str]:
@@ -134,8 +133,8 @@ class Relay:
         if config.pidfile:
             supervisor.write_pidfile(Path(config.pidfile))
             stack.callback(supervisor.remove_pidfile, Path(config.pidfile))
-        interfaces = [_interface(config, spec) for spec in config.interface or (default_interface(),)]
-        own = _own_addresses({interface.address for interface in interfaces})
+        interfaces = _interfaces(config)
+        own = _check_names(config, {interface.address for interface in interfaces})
         plane = _plane(config, interfaces)
         registry = Registry(plane, interfaces, _settings(config, own), time.monotonic, _end_logger(plane))
         stack.push_async_callback(plane.close)
@@ -228,9 +227,8 @@ class Relay:
 
     def _ng_counters(self) -> dict[str, dict[str, int]]:
         per_source = {f"ng requests from {ip}": dict(counts) for ip, counts in self.commands.counts.items()}
-        server = {name.replace("_", " "): count for name, count in dataclasses.asdict(self.server.counters).items()}
-        overrun = {"not read in time": self.server.receive_drops, "keys and flags ignored": self.commands.ignored}
-        return {**per_source, "ng datagrams": {**server, **overrun}}
+        datagrams = {**self.server.statistics(), "ignored_keys": self.commands.ignored}
+        return {**per_source, "ng datagrams": datagrams}
 
 
 def _claim(config: Config, stack: AsyncExitStack) -> Path:
@@ -259,22 +257,31 @@ def default_interface() -> InterfaceSpec:
         return InterfaceSpec("default", probe.getsockname()[0])
 
 
-def _interface(config: Config, spec: InterfaceSpec) -> Interface:
-    pool = PortPool(config.port_min, config.port_max, random.SystemRandom().random)
-    return Interface(spec.name, spec.address, spec.address, pool)
+def _interfaces(config: Config) -> list[Interface]:
+    """The logical interfaces; those that share an address share its ports."""
+    pools: dict[str, PortPool] = {}
+    found = []
+    for name, address in config.interface or (default_interface(),):
+        if address not in pools:
+            pools[address] = PortPool(config.port_min, config.port_max, random.SystemRandom().random)
+        found.append(Interface(name, address, address, pools[address]))
+    return found
 
 
-def _own_addresses(media: set[str]) -> tuple[Network, ...]:
-    """This host's addresses that carry no media. Raises ConfigError for a media address this host does not have."""
+def _check_names(config: Config, media: set[str]) -> tuple[Network, ...]:
+    """Hold what was named against what this host has; returns its addresses that carry no media. Raises ConfigError."""
     kernel = Rtnetlink()
     try:
         own = {str(address.interface.ip) for address in kernel.addresses()}
+        links = {link.name for link in kernel.links().values()}
     finally:
         kernel.close()
-    strange = [address for address in sorted(media - own) if not ip_address(address).is_loopback]
-    if strange:
-        known = ", ".join(sorted(own))
-        raise ConfigError(f"--interface={strange[0]}: no interface of this host has this address; there are {known}")
+    for address in sorted(media - own):
+        if not ip_address(address).is_loopback:
+            raise ConfigError(f"--interface={address} is no address of this host, which has {', '.join(sorted(own))}")
+    for name in config.attach:
+        if name not in links:
+            raise ConfigError(f"--attach={name} is no network interface here; there are {', '.join(sorted(links))}")
     return tuple(ip_network(address) for address in sorted(own - media))
 
 

@@ -8,6 +8,19 @@ from typing import Any
 Row = Sequence[object]
 
 _DSCP_NAMES = {0: "CS0", 8: "CS1", 10: "AF11", 18: "AF21", 24: "CS3", 26: "AF31", 34: "AF41", 40: "CS5", 46: "EF"}
+_NG_TEXTS = {
+    "repeats": "answered again, from memory",
+    "malformed": "no ng message",
+    "strangers": "from addresses that may not command the relay: not answered",
+    "failures": "requests the relay failed at: see its log",
+    "oversize": "replies too large for a datagram",
+    "unsent_full": "replies not sent for a full socket",
+    "unsent_error": "replies the kernel refused to send",
+    "receive_drops": "lost because the relay did not read in time",
+    "remembered": "replies kept for repeats now",
+    "remembered_too_many": "replies forgotten early, for want of room",
+    "ignored_keys": "keys and flags of requests that mean nothing here",
+}
 _STREAM_HEADS = ("PART", "LOCAL", "PEER (SDP)", "PEER (SEEN)", "DSCP", "PACKETS", "LOST", "JITTER", "DROPS", "PATH")
 
 
@@ -139,7 +152,7 @@ def status(item: Mapping[str, Any]) -> str:
     lines += [f"{name:10} {clean(fact)}" for name, fact in facts]
     for title, counters in item["counters"].items():
         if any(counters.values()):
-            lines += ["", title, *_counters(counters, item["texts"])]
+            lines += ["", title, *_counters(counters, {**_NG_TEXTS, **item["texts"]})]
     return "\n".join(lines)
 
 

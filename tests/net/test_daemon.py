@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -81,8 +82,8 @@ def hairpin(host: Host, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
 
-def offer(host: Host, call_id: str, ng: Endpoint = NG) -> dict[str, str]:
-    body = {"command": "offer", "call-id": call_id, "from-tag": "a", "sdp": SDP}
+def offer(host: Host, call_id: str, ng: Endpoint = NG, **more: object) -> dict[str, str]:
+    body = {"command": "offer", "call-id": call_id, "from-tag": "a", "sdp": SDP, **more}
     with host.socket() as asking:
         asking.settimeout(5)
         asking.sendto(f"{call_id} ".encode() + json.dumps(body).encode(), ng)
@@ -220,10 +221,24 @@ def test_ports_of_others_are_left_alone(host: Host) -> None:
         assert daemon.end() == 0
 
 
+def test_names_of_one_address_share_its_ports(host: Host) -> None:
+    names = ("--interface=in/10.99.5.1", "--interface=out/10.99.5.1", "--port-min=30000", "--port-max=30007")
+    daemon = memory(host, *names).ready()
+    ports = [re.findall(r"audio (\d+)", offer(host, f"call-{i}", direction=["in", "out"])["sdp"])[0] for i in range(2)]
+    rules = json.loads(hairpin(host, "rules", "--json").stdout)
+    assert len({rule["local"] for rule in rules}) == 8
+    assert len(set(ports)) == 2
+    assert offer(host, "third")["error-reason"] == "Ran out of ports"
+    assert daemon.end() == 0
+
+
 def test_refusals_say_what_is_missing(lab: Lab, host: Host) -> None:
     alone = lab.host(f"alone{len(lab.hosts)}")
     assert "no default route" in memory(alone).refused()
-    assert "no interface of this host has this address; there are 10.99.5.1" in memory(host, "-i", "10.1.1.1").refused()
+    strange = memory(host, "-i", "10.1.1.1").refused()
+    assert "--interface=10.1.1.1 is no address of this host, which has 10.99.5.1" in strange
+    assert "stopped" not in strange
+    assert "--attach=eth7 is no network interface here; there are eth0, lo" in memory(host, "--attach=eth7").refused()
     with host.socket() as other:
         other.bind(NG)
         taken = memory(host).refused()
