@@ -254,7 +254,7 @@ class RuleTable:
         index, mirror = self.index(rule.local), self.index(rule.source)
         entry = self.standing.get(index)
         if entry is None:
-            entry = Standing(index, mirror, rule, self._next_generation(index, mirror))
+            entry = Standing(index, mirror, rule, self._next_generation(index, mirror), folded=rule.known_source)
             self._reset(index)
             self._closing.pop(index, None)
             self.standing[index] = entry

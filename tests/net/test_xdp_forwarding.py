@@ -12,6 +12,11 @@ from tests.lab import Lab
 from tests.net.conftest import MEDIA_A, MEDIA_B, PARTY_B, RELAY_B, Table, mirrored, ready, rtp, wait_for
 
 
+def sysctls(name: str) -> list[str]:
+    """One setting of every interface of the namespace this is called in."""
+    return [file.read_text() for file in File("/proc/sys/net/ipv4/conf").glob(f"*/{name}")]
+
+
 @pytest.mark.parametrize("mode", ["native", "generic"])
 def test_packets_turn_round_in_both_directions(table: Table, mode: str) -> None:
     async def scenario() -> None:
@@ -122,9 +127,7 @@ def test_media_addresses_on_the_loopback_device(table: Table) -> None:
             assert {source for _, source in await b.expect(10)} == {service_b}
             assert {source for _, source in await a.expect(10)} == {service_a}
             assert plane.state(service_a).path is Path.FAST
-            for name in ("all", "default", "to-a", "to-b", "lo"):
-                for setting in ("forwarding", "accept_local"):
-                    assert File(f"/proc/sys/net/ipv4/conf/{name}/{setting}").read_text() == "0\n"
+            assert set(sysctls("forwarding") + sysctls("accept_local")) == {"0\n"}
 
     table.run(scenario)
 
@@ -144,7 +147,7 @@ def test_opaque_payloads_pass(table: Table) -> None:
 
 def test_no_icmp_leaves_for_a_port_with_a_rule_or_one_until_lately(table: Table) -> None:
     async def scenario() -> None:
-        a, b = table.phones()
+        a, _ = table.phones()
 
         def unreachable() -> int:
             return table.relay.snmp("Icmp")["OutDestUnreachs"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +17,14 @@ NAT = "10.7.1.77"
 """Where party A really sends from."""
 
 
-def word(plane: XdpDataplane, local: Endpoint, name: str, dtype: np.dtype[np.void]) -> np.void:
+def word(plane: XdpDataplane, local: Endpoint, name: str, dtype: np.dtype[Any]) -> Any:
     """One word of a port's rule, as the program sees it."""
     value = plane._tables.rules[plane._table.index(local)][name]
     return np.frombuffer(value.tobytes(), dtype)[0]
+
+
+def folded(plane: XdpDataplane, times: int) -> bool:
+    return plane.counters()["sources_folded"] == times
 
 
 def test_a_learned_address_is_answered_at_once_and_folded(table: Table) -> None:
@@ -106,15 +112,15 @@ def test_handover_follows_from_one_folded_address_to_the_next(table: Table) -> N
             table.a.ip("address", "add", f"{home}/24", "dev", "eth0")
         b = table.phones()[1]
         phones = [table.phone(table.a, home, 4444) for home in homes]
-        options = {"learning": Learning.IMMEDIATE, "media_handover": True}
         async with table.plane() as plane:
-            plane.install(mirrored(Endpoint(PARTY_A, 4000), b.endpoint, **options))
+            rules = mirrored(Endpoint(PARTY_A, 4000), b.endpoint, learning=Learning.IMMEDIATE, media_handover=True)
+            plane.install(rules)
             await ready(plane)
             for turn, phone in enumerate(phones, 1):
                 for number in range(3):
                     phone.send(MEDIA_A, rtp(turn * 10 + number))
                     await asyncio.sleep(0.02)
-                await wait_for(lambda turn=turn: plane.counters()["sources_folded"] == turn)
+                await wait_for(partial(folded, plane, turn))
                 b.send(MEDIA_B, rtp(turn))
                 assert len(await phone.expect(1)) == 1
                 assert plane.state(MEDIA_A).observed_source == phone.endpoint
@@ -129,9 +135,9 @@ def test_strict_source_drops_others_after_a_fold(table: Table) -> None:
         stranger, b = table.phones()
         nat = table.phone(table.a, NAT, 4444)
         async with table.plane() as plane:
-            options = {"preferred_source": NAT, "strict_source": True}
-            plane.install(mirrored(Endpoint("10.7.1.99", 4000), b.endpoint, **options))
-            await ready_for_b(plane)
+            rules = mirrored(Endpoint("10.7.1.99", 4000), b.endpoint, preferred_source=NAT, strict_source=True)
+            plane.install(rules)
+            await wait_for(lambda: plane.state(MEDIA_A).path is not Path.NO_NEXT_HOP)
             nat.send(MEDIA_A, rtp(1))
             await wait_for(lambda: plane.counters()["sources_folded"] == 1)
             nat.send(MEDIA_A, rtp(2))
@@ -141,10 +147,6 @@ def test_strict_source_drops_others_after_a_fold(table: Table) -> None:
             assert b.received() == []
 
     table.run(scenario)
-
-
-async def ready_for_b(plane: XdpDataplane) -> None:
-    await wait_for(lambda: plane.state(MEDIA_A).path is not Path.NO_NEXT_HOP)
 
 
 def test_a_lost_event_is_found_in_the_table(table: Table) -> None:
