@@ -25,7 +25,7 @@ from control import supervisor
 from control.config import LOCAL_NETWORKS, Config, ConfigError, Network, load
 from control.config import Interface as InterfaceSpec
 from control.ng.commands import Commands
-from control.ng.server import NgServer
+from control.ng.server import Handler, NgServer
 from control.ops import place
 from control.ops.console import Console
 from control.ops.operators import OperatorSocket
@@ -46,6 +46,11 @@ TICK = 1.0
 """Seconds between two looks at the calls' timers."""
 BUSY_PORTS_EVERY = 10
 """Ticks between two looks at the ports other programs hold."""
+HINTS = {
+    "Ran out of ports": "; widen --port-min and --port-max, or see `hairpin list` for calls that should not stand",
+    "Parallel session limit reached": "; raise --max-sessions",
+}
+"""What to do about a refusal."""
 FAR_AWAY = ("198.41.0.4", 9)
 """Any public address (a root of the DNS): routes to it are looked up, nothing is sent."""
 
@@ -129,7 +134,7 @@ class Relay:
     @classmethod
     async def start(cls, config: Config, stack: AsyncExitStack) -> Relay:
         """Take all that a relay needs, each with its release on the stack. Raises HairpinError."""
-        instance_path = _claim(config, stack)
+        claim, socket_path = _claim(config, stack)
         if config.pidfile:
             supervisor.write_pidfile(Path(config.pidfile))
             stack.callback(supervisor.remove_pidfile, Path(config.pidfile))
@@ -140,11 +145,11 @@ class Relay:
         stack.push_async_callback(plane.close)
         await plane.start(registry)
         commands = Commands(registry, time.monotonic(), time.time() - time.monotonic())
-        server = NgServer(commands.handle, config.ng_allow, time.monotonic)
+        server = NgServer(_logging(commands.handle), config.ng_allow, time.monotonic)
         relay = cls(config, plane, registry, commands, server)
-        relay.reserved = _reserve(config, plane, stack)
+        relay.reserved = _reserve(config, plane, claim, stack)
         relay.skip_busy_ports()
-        await relay._listen(instance_path, stack)
+        await relay._listen(socket_path, stack)
         return relay
 
     async def _listen(self, path: Path, stack: AsyncExitStack) -> None:
@@ -231,8 +236,8 @@ class Relay:
         return {**per_source, "ng datagrams": datagrams}
 
 
-def _claim(config: Config, stack: AsyncExitStack) -> Path:
-    """Take this instance's place in this namespace; returns where the operators' socket goes."""
+def _claim(config: Config, stack: AsyncExitStack) -> tuple[place.Claim, Path]:
+    """Take this instance's place in this namespace; with it, where the operators' socket goes."""
     try:
         folder = place.directory(os.environ, os.geteuid())
     except place.PlaceError:
@@ -242,7 +247,7 @@ def _claim(config: Config, stack: AsyncExitStack) -> Path:
     path = place.socket_path(folder, config.instance, place.namespace())
     claim = place.Claim(path.with_suffix(".lock"), config.instance)
     stack.callback(claim.release)
-    return Path(config.socket) if config.socket else path
+    return claim, Path(config.socket) if config.socket else path
 
 
 def default_interface() -> InterfaceSpec:
@@ -329,14 +334,15 @@ def _texts(plane: Dataplane) -> Mapping[str, str]:
     return COUNTER_TEXTS
 
 
-def _reserve(config: Config, plane: Dataplane, stack: AsyncExitStack) -> str:
+def _reserve(config: Config, plane: Dataplane, claim: place.Claim, stack: AsyncExitStack) -> str:
     """Keep the host's own sockets off the ports; says in words whether that worked."""
     if plane.name == "memory":
         return "not reserved from the host: nothing is forwarded"
     reservation = PortReservation(config.port_min, config.port_max)
     stack.callback(_give_back, reservation)
     try:
-        reservation.take()
+        reservation.take(claim.left_behind)
+        claim.note(reservation.added)
     except (OSError, ValueError) as error:
         return f"not reserved from the host ({error}): a program may take one for itself"
     return "reserved from the host (net.ipv4.ip_local_reserved_ports), given back at the end"
@@ -347,6 +353,29 @@ def _give_back(reservation: PortReservation) -> None:
         reservation.give_back()
     except (OSError, ValueError) as error:
         log.warning("net.ipv4.ip_local_reserved_ports could not be put back: %s", error)
+
+
+def _logging(handle: Handler) -> Handler:
+    """Let the log have what a proxy is refused, or warned of."""
+
+    def logged(request: dict[str, Any], source: Endpoint, now: float) -> dict[str, Any]:
+        reply = handle(request, source, now)
+        if "warning" in reply or reply["result"] in ("error", "load limit"):
+            _log_trouble(request, source, reply)
+        return reply
+
+    return logged
+
+
+def _log_trouble(request: dict[str, Any], source: Endpoint, reply: dict[str, Any]) -> None:
+    """Each text is a kind of its own, so that repeats of one do not hide another."""
+    command, call = request.get("command"), {"call_id": request.get("call-id")}
+    if "warning" in reply:
+        log.info("%s from %s is done, but: %s", command, source, reply["warning"], extra=call)
+        return
+    text = reply.get("error-reason") or reply.get("message", "")
+    kind = f"{text}{HINTS.get(text, '')}".replace("%", "%%")
+    log.warning(f"%s refused: {kind} (from %s)", command, source, extra=call)
 
 
 def _end_logger(plane: Dataplane) -> Callable[[Call, str], None]:

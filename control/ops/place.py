@@ -15,6 +15,7 @@ from pathlib import Path
 from relay.errors import HairpinError
 
 ROOT_DIRECTORY = Path("/run/hairpin")
+NOTE_BYTES = 65536
 
 
 class PlaceError(HairpinError):
@@ -67,8 +68,14 @@ class Claim:
             self._file = self._lock(instance)
         except OSError as error:
             raise PlaceError(f"cannot make {path}: {error.strerror}; choose a place with --socket=PATH") from error
+        self.left_behind = os.pread(self._file, NOTE_BYTES, 0).decode("ascii", "replace").partition("\n")[2].strip()
+        """What a relay that was killed had noted, "" after an orderly end."""
+        self.note("")
+
+    def note(self, text: str) -> None:
+        """Leave a line for the next relay of this instance, should this one be killed."""
         os.ftruncate(self._file, 0)
-        os.write(self._file, f"{os.getpid()}\n".encode())
+        os.pwrite(self._file, f"{os.getpid()}\n{text}\n".encode(), 0)
 
     def _lock(self, instance: int) -> int:
         while True:
@@ -78,7 +85,7 @@ class Claim:
                 if _is_file(opened, self._path):  # else its last holder has just removed it
                     return opened
             except BlockingIOError:
-                pid = os.read(opened, 32).decode("ascii", "replace").strip()
+                pid = os.read(opened, 32).decode("ascii", "replace").partition("\n")[0]
                 os.close(opened)
                 raise InstanceTaken(instance, pid or "unknown") from None
             os.close(opened)

@@ -42,13 +42,22 @@ class PortReservation:
         self._setting = setting
         self._added: set[int] = set()
 
-    def take(self) -> None:
-        """Add the range to the list. Raises OSError where the list cannot be written."""
-        standing = parse(self._setting.read_text())
+    @property
+    def added(self) -> str:
+        """What `give_back` will take out of the list."""
+        return render(self._added)
+
+    def take(self, left_behind: str = "") -> None:
+        """Add the range to the list. Raises OSError where the list cannot be written, ValueError where it is not read.
+
+        `left_behind`: what a relay that was killed had `added`. It counts as nobody's and is taken out of the list.
+        """
+        found = parse(self._setting.read_text())
+        standing = found - parse(left_behind)
         added = self._wanted - standing
-        if added:
+        if standing | added != found:
             self._setting.write_text(render(standing | added) + "\n")
-            self._added |= added
+        self._added |= added
 
     def give_back(self) -> None:
         """Take out of the list what `take` put in; safe to call twice."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -150,6 +151,27 @@ def test_what_a_killed_relay_leaves_is_no_obstacle(host: Host) -> None:
     assert standing_files(host) == []
 
 
+def test_what_a_killed_relay_reserved_is_given_back(host: Host) -> None:
+    host.sysctl("ipv4/ip_local_reserved_ports", "30005,50000")
+    Daemon(host, "--port-min=30000", "--port-max=30009").ready().end(signal.SIGKILL)
+    assert reserved(host) == "30000-30009,50000"
+    daemon = Daemon(host, "--port-min=40000", "--port-max=40009").ready()
+    assert reserved(host) == "30005,40000-40009,50000"
+    assert daemon.end() == 0
+    assert reserved(host) == "30005,50000"
+    host.sysctl("ipv4/ip_local_reserved_ports", "")
+
+
+def test_ng_over_ipv6(host: Host) -> None:
+    daemon = memory(host, "--listen-ng=[::1]:2223")
+    assert '"udp6:[::1]:2223"' in daemon.says("operators: ")
+    with host.socket(socket.AF_INET6) as asking:
+        asking.settimeout(5)
+        asking.sendto(b"1 d7:command4:pinge", ("::1", 2223))
+        assert asking.recv(100) == b"1 d6:result4:ponge"
+    assert daemon.end() == 0
+
+
 def test_one_relay_per_number_and_namespace(host: Host) -> None:
     first = memory(host).ready()
     second = memory(host, "--table=-1", "--listen-ng=127.0.0.1:2224").refused()
@@ -219,6 +241,7 @@ def test_ports_of_others_are_left_alone(host: Host) -> None:
         daemon = memory(host, "--port-min=30000", "--port-max=30005").ready()
         assert offer(host, "fits")["result"] == "ok"
         assert offer(host, "one-too-many") == {"result": "error", "error-reason": "Ran out of ports"}
+        daemon.says("WARNING [one-too-many] offer refused: Ran out of ports; widen --port-min and --port-max")
         assert daemon.end() == 0
 
 

@@ -59,13 +59,15 @@ def test_what_a_killed_relay_left_is_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "hairpin-0-1.lock"
     killed = (
         "import os, signal, sys; from pathlib import Path; from control.ops.place import Claim; "
-        "kept = Claim(Path(sys.argv[1]), 0); os.kill(os.getpid(), signal.SIGKILL)"
+        "kept = Claim(Path(sys.argv[1]), 0); kept.note('1-2,7'); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", killed, str(path)], check=False).returncode == -9
     assert path.exists()
     claim = Claim(path, 0)
-    assert path.read_text() == f"{os.getpid()}\n"
+    assert claim.left_behind == "1-2,7"
+    assert path.read_text().split() == [str(os.getpid())]
     claim.release()
+    assert Claim(path, 0).left_behind == ""
 
 
 def test_a_place_that_cannot_be_made(tmp_path: Path) -> None:
