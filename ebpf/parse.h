@@ -102,10 +102,10 @@ static __always_inline int local_index(const struct hp_host *table, __be32 addre
 		const struct hp_local_address *local =
 			&table->slot[(slot + probe) % HP_ADDRESS_SLOTS];
 
-		if (local->address == address)
-			return local->index;
 		if (!local->address)
 			break;
+		if (local->address == address)
+			return local->index;
 	}
 	return -1;
 }

@@ -99,4 +99,18 @@ int clocks(struct hp_clocks *context)
 	return 0;
 }
 
+/*
+ * Attach-time self-test: frames that name an egress device behind their
+ * Ethernet header leave by it, or not.
+ */
+SEC("xdp")
+int probe(struct xdp_md *ctx)
+{
+	__u32 *slot = (void *)(long)ctx->data + sizeof(struct ethhdr);
+
+	if ((void *)(slot + 1) > (void *)(long)ctx->data_end)
+		return XDP_DROP;
+	return bpf_redirect_map(&devices, *slot, XDP_DROP);
+}
+
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -21,6 +21,7 @@ import mmap
 import os
 import struct
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -185,6 +186,13 @@ class Map:
         if result == -errnos.E2BIG:
             raise MapFull(f"map {self.name} is full ({self.max_entries} entries)", errnos.E2BIG)
         _check(result, f"update map {self.name}")
+
+    def update_per_cpu(self, key: bytes, values: Sequence[bytes]) -> None:
+        """Store one element of a per-CPU map: a value, padded to 8 bytes, for each possible CPU."""
+        joined = b"".join(value.ljust(-(-self.value_size // 8) * 8, b"\0") for value in values)
+        if len(joined) != self._lookup_size():
+            raise BpfError(f"map {self.name} takes values for {_possible_cpus()} CPUs")
+        _check(_lib().bpf_map_update_elem(self.fd, self._key(key), joined, _BPF_ANY), f"update map {self.name}")
 
     def update_batch(self, keys: bytes, values: bytes) -> None:
         """Store many elements in one system call: keys and values end to end."""

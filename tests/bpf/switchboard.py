@@ -1,0 +1,272 @@
+"""The XDP program on the test bench: rules in words, packets from scapy, runs through BPF_PROG_TEST_RUN.
+
+Party A (198.51.100.1:4000) sends to port 30000 of the relay (192.0.2.10), party B (203.0.113.5:5000) to port 30002.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet, Raw
+
+from relay.dataplane import abi, words
+from relay.dataplane.addresses import place_addresses
+from relay.dataplane.libbpf import Object
+from relay.dataplane.ring import RingReader
+from relay.types import Endpoint
+
+XDP_DROP, XDP_PASS, XDP_REDIRECT = 1, 2, 4
+
+RELAY, SECOND = "192.0.2.10", "192.0.2.20"
+ADDRESSES = [RELAY, SECOND]
+A, B = Endpoint("198.51.100.1", 4000), Endpoint("203.0.113.5", 5000)
+PORT_A, PORT_B = Endpoint(RELAY, 30000), Endpoint(RELAY, 30002)
+A_MAC, OWN_MAC, HOP_MAC, HOP_OWN_MAC = "02:00:00:00:00:0a", "02:00:00:00:00:01", "02:00:00:00:00:0b", "02:00:00:00:00:02"
+MTU = 1500
+RATE = 1000
+WINDOW = 750
+SLOW_PACKETS = 16
+DENIED = "203.0.113.128/25"
+
+_TICK_SHIFT = 12  # about 16 s at 250 Hz: a test ends within one tick
+_LOOPBACK_IFINDEX = 1
+_NEXTHOP = 1
+_COPIES = struct.Struct("=IIII")
+_EVENT = struct.Struct("=IIQ")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What became of one packet."""
+
+    verdict: int
+    data: bytes
+
+    @property
+    def packet(self) -> Packet:
+        return Ether(self.data)
+
+
+@dataclass(frozen=True)
+class Event:
+    kind: int
+    port: Endpoint
+    source: Endpoint | None
+    state: int
+
+
+@dataclass(frozen=True)
+class Copy:
+    kind: int
+    port: Endpoint
+    ifindex: int
+    data: bytes
+
+
+def datagram(
+    source: Endpoint = A, to: Endpoint = PORT_A, payload: bytes = b"", ttl: int = 64, tos: int = 0, **udp: int
+) -> Packet:
+    """A frame as it arrives; keywords go into the UDP header (chksum=0: without checksum)."""
+    frame = Ether(src=A_MAC, dst=OWN_MAC)
+    return frame / IP(src=source.ip, dst=to.ip, ttl=ttl, tos=tos) / UDP(sport=source.port, dport=to.port, **udp) / payload
+
+
+def leaving(source: Endpoint, to: Endpoint, payload: bytes = b"", ttl: int = 63, tos: int = 0, **udp: int) -> Packet:
+    """A frame as it leaves through the cached next hop."""
+    frame = Ether(src=HOP_OWN_MAC, dst=HOP_MAC)
+    return frame / IP(src=source.ip, dst=to.ip, ttl=ttl, tos=tos) / UDP(sport=source.port, dport=to.port, **udp) / payload
+
+
+def rtp(sequence: int, payload_type: int = 0, marker: bool = False, ssrc: int = 0x5EED, timestamp: int = 0) -> bytes:
+    """An RTP packet with four bytes of payload (RFC 3550 section 5.1)."""
+    second = payload_type | marker << 7
+    return struct.pack(">BBHII", 0x80, second, sequence & 0xFFFF, timestamp & 0xFFFFFFFF, ssrc) + b"abcd"
+
+
+def rtcp(ssrc: int = 0x5EED) -> bytes:
+    """An empty receiver report (RFC 3550 section 6.4.2)."""
+    return struct.pack(">BBHI", 0x80, 201, 1, ssrc)
+
+
+def mac(text: str) -> list[int]:
+    return [int(part, 16) for part in text.split(":")]
+
+
+class Switchboard:
+    """The loaded program and its tables. `clear` between two tests."""
+
+    def __init__(self, path: Path) -> None:
+        self.object = Object.open(path)
+        self.object.check_layout(abi.DIGEST)
+        settings = np.zeros((), abi.SETTINGS)
+        settings["tick_shift"], settings["rate_per_tick"] = _TICK_SHIFT, RATE
+        settings["window_jiffies"], settings["slow_ticks"], settings["slow_packets"] = WINDOW, 4, SLOW_PACKETS
+        self.object.set_rodata("settings", settings.tobytes())
+        for name in ("rules", "cold"):
+            self.object.map(name).resize(len(ADDRESSES) * abi.PORTS)
+        self.object.load()
+        self.program, self._clocks = self.object.program("hairpin"), self.object.program("clocks")
+        self._rules = self.object.map("rules").array(abi.RULE)
+        self._cold = self.object.map("cold").array(abi.COLD)
+        self._nexthops = self.object.map("nexthops").array(abi.NEXTHOP)
+        self._rings = {name: RingReader(self.object.map(name).fd, self.object.map(name).max_entries)
+                       for name in ("events", "copies")}  # fmt: skip
+        self._fill_host()
+        self.object.map("devices").update(struct.pack("=I", 0), struct.pack("=I", _LOOPBACK_IFINDEX))
+        self.deny(DENIED)
+
+    def close(self) -> None:
+        for ring in self._rings.values():
+            ring.close()
+        del self._rules, self._cold, self._nexthops
+        self.object.close()
+
+    def _fill_host(self) -> None:
+        host = self.object.map("host").array(abi.HOST)[0]
+        numbers = [int(IPv4Address(address)) for address in ADDRESSES]
+        for index, (number, slot) in enumerate(place_addresses(numbers).items()):
+            host["slot"][slot] = (number, index)
+            host["address"][index] = number
+
+    def deny(self, network: str) -> None:
+        parsed = IPv4Network(network)
+        self.object.map("denied").update(struct.pack("=I", parsed.prefixlen) + parsed.network_address.packed, b"\1")
+
+    def clear(self) -> None:
+        """Empty tables, counters and rings; a tick with two seconds left."""
+        self._rules[:] = 0
+        self._cold[:] = 0
+        self._nexthops[:] = 0
+        self.set_nexthop()
+        cpus = len(self._counter(0))
+        for index in range(len(abi.COUNTERS)):
+            handle = self.object.map("counters")
+            handle.update_per_cpu(struct.pack("=I", index), [bytes(8)] * cpus)
+        self.events()
+        self.copies()
+        while self.jiffies() % (1 << _TICK_SHIFT) > (1 << _TICK_SHIFT) - 2 * 1000:
+            time.sleep(0.1)
+
+    # What a test writes
+
+    def set_nexthop(self, state: int = abi.NEXTHOP_READY, mtu: int = MTU, device: int = 0) -> None:
+        self._nexthops[_NEXTHOP] = (mac(HOP_MAC), state, mac(HOP_OWN_MAC), device, mtu, 0, 0)
+
+    def rule(self, local: Endpoint) -> Any:
+        """The hot part of a port's rule, in place."""
+        return self._rules[self.index(local)]
+
+    def cold(self, local: Endpoint) -> Any:
+        """The cold part of a port's rule, in place."""
+        return self._cold[self.index(local)]
+
+    def index(self, local: Endpoint) -> int:
+        return ADDRESSES.index(local.ip) << 16 | local.port
+
+    def install(
+        self,
+        local: Endpoint,
+        source: Endpoint,
+        to: Endpoint | None,
+        expected: Endpoint | None = None,
+        flags: int = 0,
+        tos: int = 0,
+        generations: tuple[int, int] = (1, 1),
+        nexthop: int = _NEXTHOP,
+    ) -> None:
+        """One rule: from `local` on to `to`, sent from `source`; `generations` of destination and expected source."""
+        hot, cold = self.rule(local), self.cold(local)
+        towards, own = generations
+        hot["signalled"] = words.peer(to, towards)
+        hot["nexthop"] = (nexthop, nexthop)
+        cold["source"] = words.peer(expected, own)
+        hot["control"] = words.control(own, abi.LIVE | flags, tos, ADDRESSES.index(source.ip), source.port)
+
+    def call(self, flags: int = 0, tos: int = 0, a: Endpoint | None = A, b: Endpoint | None = B) -> None:
+        """An ordinary call: A at PORT_A, B at PORT_B, both learned anew."""
+        self.install(PORT_A, PORT_B, b, a, flags, tos)
+        self.install(PORT_B, PORT_A, a, b, flags, tos)
+
+    def expect(self, local: Endpoint, source: Endpoint, state: int = abi.CONFIRMED, generation: int = 1) -> None:
+        """Let a port's window stand on a source already."""
+        self.rule(local)["expected"] = words.peer(source, generation << 2 | state)
+
+    def steady_call(self, flags: int = 0, tos: int = 0) -> None:
+        """A call whose sources are confirmed."""
+        self.call(flags, tos)
+        self.expect(PORT_A, A)
+        self.expect(PORT_B, B)
+
+    def end_window(self, local: Endpoint) -> None:
+        """Let a port's learning window have been opened long ago."""
+        self.cold(local)["window_tick"] = (self.jiffies() - WINDOW - 1) & 0xFFFFFFFF
+
+    def refill(self, local: Endpoint) -> None:
+        """Let a new tick and a new budget period begin for one port."""
+        self.rule(local)["tick"] ^= 1
+        self.cold(local)["slow_tick"] ^= 1
+
+    # What a test runs and reads
+
+    def run(self, packet: Packet | bytes, repeat: int = 1) -> Run:
+        result = self.program.test_run(bytes(packet), repeat=repeat)
+        return Run(result.verdict, result.data)
+
+    def jiffies(self) -> int:
+        return int(struct.unpack("=QQ", self._clocks.call(bytes(16)))[0])
+
+    def tick(self) -> int:
+        return self.jiffies() >> _TICK_SHIFT & 0xFFFF
+
+    def standing(self, local: Endpoint) -> tuple[Endpoint | None, int]:
+        """The source a port expects and its window's state; (None, UNSEEN) if that is of another generation."""
+        word = int(self.rule(local)["expected"])
+        generation, state = words.window(word)
+        current = int(self.rule(local)["control"]) & abi.GENERATION_MASK
+        return (words.endpoint_of(word), state) if generation == current else (None, abi.UNSEEN)
+
+    def learned(self, local: Endpoint) -> Endpoint | None:
+        """The observed destination of a port, of whatever generation."""
+        return words.endpoint_of(int(self.rule(local)["learned"]))
+
+    def _counter(self, index: int) -> list[int]:
+        values = self.object.map("counters").lookup(struct.pack("=I", index))
+        assert values is not None
+        return [int(value[0]) for value in struct.iter_unpack("=Q", values)]
+
+    def counters(self) -> dict[str, int]:
+        """The counters that are not zero."""
+        sums = {name: sum(self._counter(index)) for index, name in enumerate(abi.COUNTERS)}
+        return {name: value for name, value in sums.items() if value}
+
+    def drop_reason(self, local: Endpoint) -> str:
+        return str(abi.COUNTERS[int(self.cold(local)["drop_reason"])])
+
+    def _port(self, index: int) -> Endpoint:
+        return Endpoint(ADDRESSES[index >> 16], index & 0xFFFF)
+
+    def events(self) -> list[Event]:
+        found = []
+        for record in self._rings["events"].read(1 << 20):
+            kind, index, word = _EVENT.unpack_from(record)
+            found.append(Event(kind, self._port(index), words.endpoint_of(word), words.window(word)[1]))
+        return found
+
+    def copies(self) -> list[Copy]:
+        found = []
+        for record in self._rings["copies"].read(1 << 20):
+            kind, index, length, ifindex = _COPIES.unpack_from(record)
+            found.append(Copy(kind, self._port(index), ifindex, bytes(record[16 : 16 + length])))
+        return found
+
+
+def payload_of(packet: Packet) -> bytes:
+    return bytes(packet[Raw]) if Raw in packet else b""
