@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from control.ops import render
-from control.ops.cli import Unreachable
+from control.ops.cli import Failed
+from relay.errors import HairpinError
 from tests.evidence import Evidence, Witness
 from tests.lab import Lab, LabError, standard_network
 from tests.media import Party
@@ -69,8 +70,7 @@ class LiveTable:
         if now < self._next:
             return
         self._next = now + (REFRESH if self._terminal else REFRESH_IN_A_FILE)
-        with contextlib.suppress(Unreachable):
-            self._draw(self._lines())
+        self._draw(self._lines())
 
     def _lines(self) -> list[str]:
         calls = self._relay.operator("list")
@@ -80,7 +80,7 @@ class LiveTable:
         for call in calls:
             if len(streams) >= room:
                 break
-            with contextlib.suppress(LookupError):
+            with contextlib.suppress(Failed):  # it has just ended
                 streams += streams_of(self._relay.operator("show", call=call["call_id"])[0])
         shown = streams[:room]
         rest = sum(call["streams"] for call in calls) - len(shown)
@@ -135,7 +135,7 @@ def summary(pairs: list[tuple[Party, Party]], wanted: int, found: Evidence, held
         ("received", f"{heard:,} RTP and {reports:,} RTCP"),
         ("lost", f"{rtp - heard} RTP, {rtcp - reports} RTCP"),
         ("forwarded in XDP", share(found.forwarded_in_xdp, found.left.total())),
-        ("by the slow path", f"{found.slow.total()}: first packets to {hops} next hops that were not resolved yet"),
+        ("by the slow path", f"{found.slow.total()} first packets, to {hops} next hops that were not resolved yet"),
         ("seen by sockets", f"{found.reached_stack} packets"),
         ("marking on the wire", marks),
         ("held by the relay", held),
@@ -184,8 +184,8 @@ def main() -> int:
     try:
         with Lab() as lab:
             well = show(lab, given.calls, given.seconds, steps)
-    except LabError as error:
-        print(f"\n{error}", file=sys.stderr)
+    except (LabError, HairpinError) as error:
+        print("", error, *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped; nothing is left behind.")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from control.ops.cli import ask
+from control.ops.cli import Failed, ask
 from relay.types import Endpoint
 from tests.lab import Host, LabError
 
@@ -110,7 +110,9 @@ class Relay:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
+        if error:
+            error.add_note(f"The relay's last words:\n{self.log.read_text()[-2000:]}")
         self.stop()
 
     def operator(self, command: str, **arguments: Any) -> list[dict[str, Any]]:
@@ -124,7 +126,7 @@ class Relay:
     def streams(self) -> Iterator[Stream]:
         """All streams of all standing calls."""
         for call in self.operator("list"):
-            with contextlib.suppress(LookupError):
+            with contextlib.suppress(Failed):  # it has just ended
                 yield from streams_of(self.operator("show", call=call["call_id"])[0])
 
 

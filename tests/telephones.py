@@ -35,6 +35,8 @@ class Side:
     address: str
     parties: dict[int, Party]
     calls: dict[str, Party] = field(default_factory=dict)
+    answers: dict[str, list[Endpoint]] = field(default_factory=dict)
+    """Where each offer or answer that reached this side wanted its media, in order, by Call-ID."""
     read: int = 0
     """Bytes of the log that were read."""
 
@@ -81,20 +83,25 @@ class Telephones:
             side.host.end(process)
         self.agent.__exit__(*error)
 
-    def dial(self) -> None:
-        """Start sipp on both sides; the calls begin at RATE a second."""
-        self._start(self.callee, self._network.CALLEE_ADDRESS, "-m", str(self.calls))
-        talk = int((self.seconds + GRACE) * 1000)
+    def dial(self, caller: str = "caller", callee: str = "callee", *, pauses: int = 1, **keys: str) -> None:
+        """Start sipp on both sides; the calls begin at RATE a second.
+
+        `caller` and `callee` name scenarios. The caller's has `pauses` of equal length while it talks; `keys` are words
+        of its messages.
+        """
+        self._start(self.callee, callee, self._network.CALLEE_ADDRESS, "-m", str(self.calls))
+        pause = int((self.seconds + GRACE) / pauses * 1000)
+        words = {"callee": self._network.CALLEE_ADDRESS, **keys}
         self._start(
-            *(self.caller, f"{self._network.PROXY_ADDRESS}:5060"),
-            *("-key", "callee", self._network.CALLEE_ADDRESS, "-d", str(talk)),
+            *(self.caller, caller, f"{self._network.PROXY_ADDRESS}:5060", "-d", str(pause)),
+            *(word for key, value in words.items() for word in ("-key", key, value)),
             *("-m", str(self.calls), "-l", str(self.calls), "-r", str(RATE)),
         )
 
-    def _start(self, side: Side, *argv: str) -> None:
+    def _start(self, side: Side, scenario: str, *argv: str) -> None:
         name = side.host.folder / side.name
         process = side.host.start(
-            *("sipp", *argv, "-sf", str(SCENARIOS / f"{side.name}.xml"), "-inf", f"{name}.csv", "-nostdin"),
+            *("sipp", *argv, "-sf", str(SCENARIOS / f"{scenario}.xml"), "-inf", f"{name}.csv", "-nostdin"),
             *("-i", side.address, "-p", "5060", "-timeout", f"{self.patience:.0f}", "-timeout_error"),
             *("-trace_logs", "-log_file", f"{name}.log", "-trace_err", "-error_file", f"{name}.errors"),
             cwd=side.host.folder,
@@ -122,6 +129,9 @@ class Telephones:
         side.read += len(whole) + len(newline)
         for line in whole.decode().splitlines():
             call, own, address, port, rtcp = line.split()
+            side.answers.setdefault(call, []).append(Endpoint(address, int(port)))
+            if call in side.calls:
+                continue
             party = side.calls[call] = side.parties[int(own)]
             packets = round(self.seconds / PERIOD)
             schedule = self._schedule(packets, self._random) if side is self.caller else steady(packets)
