@@ -16,8 +16,8 @@ from relay.errors import DataplaneError
 from relay.nic.ethtool import driver
 from relay.nic.links import Address, Link
 
-Leaves = Callable[[int], bool | None]
-"""Whether frames redirected to a device really leave by it; None where that cannot be told."""
+Leaves = Callable[[Link], bool | None]
+"""Whether frames redirected to a device leave by it; None where that is not known yet."""
 
 
 class Placement:
@@ -46,6 +46,10 @@ class Placement:
         if reason:
             self._attachments.switch(XdpMode.GENERIC, points)
         self._reason = reason
+
+    @property
+    def native(self) -> bool:
+        return self._attachments.mode is XdpMode.NATIVE
 
     def attached(self) -> set[int]:
         """Interfaces that packets come in through."""
@@ -93,8 +97,9 @@ class Placement:
 
     def _egress_reason(self, links: Mapping[int, Link]) -> str:
         for ifindex in self._devmap.devices():
-            if ifindex in links and links[ifindex].up and self._leaves(ifindex) is False:
-                return f"{links[ifindex].name} does not take redirected frames"
+            link = links.get(ifindex)
+            if link and link.up and self._leaves(link) is False:
+                return f"{link.name} does not take redirected frames"
         return ""
 
 

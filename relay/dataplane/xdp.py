@@ -26,12 +26,13 @@ from relay.dataplane.host import DeniedMap, Network, check_host, denied_networks
 from relay.dataplane.learning import Learning
 from relay.dataplane.nexthops import NextHops
 from relay.dataplane.placement import Placement, devices_of
+from relay.dataplane.probe import EgressProbe, check_checksum
 from relay.dataplane.program import OBJECT, Sizes, Tables
 from relay.dataplane.slowpath import Copies, RawSender
 from relay.dataplane.table import RuleTable, Standing
 from relay.errors import DataplaneError
 from relay.flows import Screen
-from relay.nic.links import Neighbour
+from relay.nic.links import Link, Neighbour
 from relay.nic.watch import ADDRESSES, LINKS, HostWatch
 from relay.types import Endpoint, Rule, StreamState
 from relay.types import Path as StreamPath
@@ -73,6 +74,7 @@ class XdpDataplane:
         self._settings = settings
         self._held = ExitStack()
         self._running = False
+        self._placing: asyncio.Task[None] | None = None
 
     async def start(self, listener: Listener) -> None:
         """Load, attach and begin to forward. Raises DataplaneError naming what is missing and what to do."""
@@ -81,7 +83,9 @@ class XdpDataplane:
         try:
             await self._load()
             self._read_host()
+            self._check_checksum()
             self._place()
+            await self._probe_egress()
         except BaseException:
             await self.close()
             raise
@@ -154,8 +158,17 @@ class XdpDataplane:
             self._nexthops.routes_changed()
         if ADDRESSES in what:
             self._table.screen_again(self._screen())
+        self._stop_placing()
+        self._placing = self._loop.create_task(self._place_again())
+
+    def _stop_placing(self) -> None:
+        if self._placing:
+            self._placing.cancel()
+
+    async def _place_again(self) -> None:
         try:
             self._place()
+            await self._probe_egress()
         except DataplaneError as error:
             _log.error("cannot attach: %s", error)
 
@@ -179,6 +192,7 @@ class XdpDataplane:
         self._held.callback(self._nexthops.close)
         self._table.nexthops = self._nexthops
         self._nexthops.load(watch.links, watch.kernel.neighbours())
+        self._probe = EgressProbe(tables.program("probe"), watch.kernel)
         attachments = Attachments(tables.program("hairpin"), watch.kernel.xdp_program)
         self._held.callback(attachments.detach)
         self._placement = Placement(attachments, self._devmap, self._leaves, settings.mode, settings.interfaces)
@@ -196,6 +210,7 @@ class XdpDataplane:
         for ring, read in ((self._tables.events, self._learning.read), (self._tables.copies, copies.read)):
             self._loop.add_reader(ring.fd, read)
             self._held.callback(self._loop.remove_reader, ring.fd)
+        self._held.callback(self._stop_placing)
         self._watch.start()
         self._sweep_later()
 
@@ -222,21 +237,39 @@ class XdpDataplane:
 
     def _place(self) -> None:
         """Attach where packets come in, and where those of next hops in use leave."""
-        watch = self._watch
-        devices = devices_of(
-            self._settings.addresses,
-            watch.addresses,
-            watch.links,
-            self._nexthops.devices(),
-            watch.kernel.default_devices(),
-        )
+        devices = self._devices()
         for ifindex in devices:
             self._devmap.slot(ifindex)
-        self._placement.place(watch.links, devices)
+        self._placement.place(self._watch.links, devices)
 
-    def _leaves(self, ifindex: int) -> bool | None:
-        features = self._watch.netdev.features(ifindex)
-        return features.takes_redirects if features else None
+    def _devices(self) -> set[int]:
+        watch = self._watch
+        in_use, default = self._nexthops.devices(), watch.kernel.default_devices()
+        return devices_of(self._settings.addresses, watch.addresses, watch.links, in_use, default)
+
+    def _leaves(self, link: Link) -> bool | None:
+        """What the device says of itself, unless it was tried and found wanting."""
+        features = self._watch.netdev.features(link.index)
+        if features and not features.takes_redirects:
+            return False
+        return self._probe.verdict(link)
+
+    def _check_checksum(self) -> None:
+        """Needs a device a frame might leave by; without one there is nothing to forward yet either."""
+        slots = [slot for ifindex in self._devices() if (slot := self._devmap.slot(ifindex)) is not None]
+        if slots:
+            check_checksum(self._tables, self._settings.addresses[0], slots[0])
+            self._tables.zero_counters()
+
+    async def _probe_egress(self) -> None:
+        """Try the devices that packets leave by and that were not tried as they are now; go generic if one fails."""
+        if not self._placement.native:
+            return
+        links = [self._watch.links.get(ifindex) for ifindex in self._devmap.devices()]
+        untried = [link for link in links if link and link.running and self._probe.verdict(link) is None]
+        results = [await self._probe.run(link, self._devmap.slot(link.index) or 0) for link in untried]
+        if not all(results):
+            self._place()
 
     def _slot(self, ifindex: int) -> int | None:
         """A next hop wants to leave by this device; one that is new may need the program, too."""

@@ -32,10 +32,12 @@ _IFINFO = struct.Struct("=BxHiII")
 _IFA = struct.Struct("=BBBBI")
 _RTM = struct.Struct("=BBBBBBBBI")
 _NDM = struct.Struct("=BxxxiHBB")
+_TX_PACKETS = struct.Struct("=8xQ")  # struct rtnl_link_stats64
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 _IFLA_INFO_KIND = 1
 _IFLA_XDP, _IFLA_XDP_PROG_ID = 43, 4
+_IFLA_STATS64 = 23
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTA_VIA = 1, 2, 4, 5, 8, 18
 _RTAX_MTU = 2
@@ -43,7 +45,7 @@ _NDA_DST, _NDA_LLADDR, _NDA_FLAGS_EXT = 1, 2, 15
 _NTF_USE, _NTF_EXT_MANAGED = 0x01, 0x01
 _RTN_UNICAST = 1
 
-_IFF_UP, _IFF_LOOPBACK = 0x1, 0x8
+_IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING = 0x1, 0x8, 0x40
 _NUD_NOARP, _NUD_PERMANENT, _NUD_STALE = 0x40, 0x80, 0x04
 _NUD_VALID = 0x02 | 0x04 | 0x08 | 0x10 | _NUD_NOARP | _NUD_PERMANENT
 
@@ -53,7 +55,7 @@ UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One network device; `lower` is the device a VLAN or macvlan stands on (0: none), `master` its bond or bridge."""
+    """One network device, `running` while it has a carrier; `lower` is the device a VLAN or macvlan stands on (0: none), `master` its bond or bridge."""
 
     index: int
     name: str
@@ -61,6 +63,7 @@ class Link:
     mac: bytes
     mtu: int
     up: bool
+    running: bool
     loopback: bool
     lower: int = 0
     master: int = 0
@@ -118,6 +121,11 @@ class Rtnetlink:
         """All links by index."""
         answer = self._netlink.request(_RTM_GETLINK, _IFINFO.pack(0, 0, 0, 0, 0), NLM_F_DUMP)
         return {link.index: link for link in map(_parse_link, answer)}
+
+    def transmitted(self, ifindex: int) -> int:
+        """Packets an interface has sent since it exists."""
+        ((_, body),) = self._netlink.request(_RTM_GETLINK, _IFINFO.pack(0, 0, ifindex, 0, 0))
+        return int(_TX_PACKETS.unpack_from(attributes(body, _IFINFO.size)[_IFLA_STATS64])[0])
 
     def xdp_program(self, ifindex: int) -> int:
         """The identifier of the XDP program an interface carries, 0 for none."""
@@ -215,6 +223,7 @@ def _parse_link(message: Message) -> Link:
         mac=bytes(found.get(_IFLA_ADDRESS, b"")),
         mtu=u32(found[_IFLA_MTU]),
         up=bool(flags & _IFF_UP),
+        running=bool(flags & _IFF_RUNNING),
         loopback=bool(flags & _IFF_LOOPBACK),
         lower=u32(found[_IFLA_LINK]) if stands_on_link else 0,
         master=u32(found[_IFLA_MASTER]) if _IFLA_MASTER in found else 0,

@@ -1,0 +1,105 @@
+"""Self-tests before the plane is trusted: frames really leave by a device, and unfinished checksums are completed.
+
+A driver may take a redirected frame and lose it, or refuse it where nobody looks. So frames of an experimental
+EtherType, addressed to the device itself, are redirected to it, and its own counter must show them. A local sender
+(veth, containers) leaves the UDP checksum to a card that will never see the packet; the program must finish it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from ipaddress import IPv4Address
+
+import numpy as np
+
+from relay.dataplane import abi
+from relay.dataplane.libbpf import Program
+from relay.dataplane.program import Tables
+from relay.dataplane.words import control, peer
+from relay.errors import DataplaneError
+from relay.nic.links import Link, Rtnetlink
+from relay.types import Endpoint
+
+_ETHERTYPE_EXPERIMENTAL = 0x88B5  # IEEE 802, local experimental 1
+_FRAME_SIZE = 60
+_FRAMES = 16
+_WAITS = (0.0, 0.01, 0.05, 0.2, 0.7, 1.5)  # seconds; some drivers count only now and then
+
+_XDP_REDIRECT = 4
+_TEST_PORT = 1  # of the first media address: no pool begins there
+_TEST_HOP = abi.NEXTHOPS - 1
+_SENDER, _RECEIVER = Endpoint("198.51.100.1", 4000), Endpoint("198.51.100.2", 6000)  # RFC 5737
+_PAYLOAD = b"hairpin"  # an odd length: the last byte is padded for the sum
+_UDP = 17
+
+
+class EgressProbe:
+    """Whether frames redirected to a device leave by it. What was found holds until the link changes."""
+
+    def __init__(self, program: Program, kernel: Rtnetlink) -> None:
+        self._program = program
+        self._kernel = kernel
+        self._found: dict[Link, bool] = {}
+
+    def verdict(self, link: Link) -> bool | None:
+        """What was found of this link as it is now, None before it was tried."""
+        return self._found.get(link)
+
+    async def run(self, link: Link, slot: int) -> bool:
+        """Send frames out of a device, which stands at `slot` in the devmap."""
+        frame = link.mac + link.mac + struct.pack("!H", _ETHERTYPE_EXPERIMENTAL) + struct.pack("=I", slot)
+        before = self._kernel.transmitted(link.index)
+        self._program.test_run(frame.ljust(_FRAME_SIZE, b"\0"), repeat=_FRAMES, live_frames=True)
+        for wait in _WAITS:
+            await asyncio.sleep(wait)
+            if self._kernel.transmitted(link.index) - before >= _FRAMES:
+                break
+        found = self._kernel.transmitted(link.index) - before >= _FRAMES
+        self._found = {known: verdict for known, verdict in self._found.items() if known.index != link.index}
+        self._found[link] = found
+        return found
+
+
+def check_checksum(tables: Tables, media: str, slot: int) -> None:
+    """Run the program on a packet with an unfinished checksum. Raises DataplaneError if it does not finish it.
+
+    Before the program is attached: a rule and a next hop are borrowed for it, and cleared again.
+    """
+    rule, hop = tables.rules[_TEST_PORT], tables.nexthops[_TEST_HOP]
+    hop["mtu"], hop["device"], hop["state"] = _FRAME_SIZE * 10, slot, abi.NEXTHOP_READY
+    rule["nexthop"][:] = _TEST_HOP
+    rule["signalled"] = peer(_RECEIVER, 1)
+    rule["control"] = control(1, abi.LIVE | abi.LEARN_OFF | abi.KEEP_TOS, 0, 0, _TEST_PORT)
+    try:
+        result = tables.program("hairpin").test_run(_unfinished(Endpoint(media, _TEST_PORT)))
+    finally:
+        for array, place in ((tables.rules, _TEST_PORT), (tables.cold, _TEST_PORT), (tables.nexthops, _TEST_HOP)):
+            array[place] = np.zeros((), array.dtype)
+    if result.verdict != _XDP_REDIRECT or not _sum_is_right(result.data):
+        raise DataplaneError("the XDP program does not complete UDP checksums on this kernel: please report it")
+
+
+def _unfinished(local: Endpoint) -> bytes:
+    """A packet to a local port as a sender leaves it to a card: its checksum is the pseudo-header's sum."""
+    length = 8 + len(_PAYLOAD)
+    addresses = IPv4Address(_SENDER.ip).packed + IPv4Address(local.ip).packed
+    pseudo = _fold(addresses + struct.pack("!HH", _UDP, length))
+    udp = struct.pack("!HHHH", _SENDER.port, local.port, length, pseudo) + _PAYLOAD
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + length, 0, 0, 64, _UDP, 0)
+    checksum = struct.pack("!H", ~_fold(head + addresses) & 0xFFFF)
+    return bytes(12) + b"\x08\x00" + head[:10] + checksum + addresses + udp
+
+
+def _sum_is_right(frame: bytes) -> bool:
+    addresses, udp = frame[26:34], frame[34:]
+    return _fold(addresses + struct.pack("!HH", _UDP, len(udp)) + udp) == 0xFFFF
+
+
+def _fold(data: bytes) -> int:
+    """The ones' complement sum of 16-bit words (RFC 1071)."""
+    padded = data + bytes(len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
