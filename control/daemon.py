@@ -20,17 +20,16 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+from control import chronicle, supervisor
 from control import log as logs
-from control import supervisor
 from control.config import LOCAL_NETWORKS, Config, ConfigError, Network, load
 from control.config import Interface as InterfaceSpec
 from control.ng.commands import Commands
-from control.ng.server import Handler, NgServer
+from control.ng.server import NgServer
 from control.ops import place
 from control.ops.console import Console
 from control.ops.operators import OperatorSocket
 from control.version import version
-from relay.call import Call
 from relay.dataplane import Dataplane
 from relay.errors import HairpinError
 from relay.nic.links import Rtnetlink
@@ -46,11 +45,6 @@ TICK = 1.0
 """Seconds between two looks at the calls' timers."""
 BUSY_PORTS_EVERY = 10
 """Ticks between two looks at the ports other programs hold."""
-HINTS = {
-    "Ran out of ports": "; widen --port-min and --port-max, or see `hairpin list` for calls that should not stand",
-    "Parallel session limit reached": "; raise --max-sessions",
-}
-"""What to do about a refusal."""
 FAR_AWAY = ("198.41.0.4", 9)
 """Any public address (a root of the DNS): routes to it are looked up, nothing is sent."""
 
@@ -141,11 +135,13 @@ class Relay:
         interfaces = _interfaces(config)
         own = _check_names(config, {interface.address for interface in interfaces})
         plane = _plane(config, interfaces)
-        registry = Registry(plane, interfaces, _settings(config, own), time.monotonic, _end_logger(plane))
+        registry = Registry(
+            plane, interfaces, _settings(config, own), time.monotonic, chronicle.of_ends(plane, time.monotonic)
+        )
         stack.push_async_callback(plane.close)
         await plane.start(registry)
         commands = Commands(registry, time.monotonic(), time.time() - time.monotonic())
-        server = NgServer(_logging(commands.handle), config.ng_allow, time.monotonic)
+        server = NgServer(chronicle.of_commands(commands.handle), config.ng_allow, time.monotonic)
         relay = cls(config, plane, registry, commands, server)
         relay.reserved = _reserve(config, plane, claim, stack)
         relay.skip_busy_ports()
@@ -353,46 +349,3 @@ def _give_back(reservation: PortReservation) -> None:
         reservation.give_back()
     except (OSError, ValueError) as error:
         log.warning("net.ipv4.ip_local_reserved_ports could not be put back: %s", error)
-
-
-def _logging(handle: Handler) -> Handler:
-    """Let the log have what a proxy is refused, or warned of."""
-
-    def logged(request: dict[str, Any], source: Endpoint, now: float) -> dict[str, Any]:
-        reply = handle(request, source, now)
-        if "warning" in reply or reply["result"] in ("error", "load limit"):
-            _log_trouble(request, source, reply)
-        return reply
-
-    return logged
-
-
-def _log_trouble(request: dict[str, Any], source: Endpoint, reply: dict[str, Any]) -> None:
-    """Each text is a kind of its own, so that repeats of one do not hide another."""
-    command, call = request.get("command"), {"call_id": request.get("call-id")}
-    if "warning" in reply:
-        log.info("%s from %s is done, but: %s", command, source, reply["warning"], extra=call)
-        return
-    text = reply.get("error-reason") or reply.get("message", "")
-    kind = f"{text}{HINTS.get(text, '')}".replace("%", "%%")
-    log.warning(f"%s refused: {kind} (from %s)", command, source, extra=call)
-
-
-def _end_logger(plane: Dataplane) -> Callable[[Call, str], None]:
-    """What writes one line for each call that ends: how long it stood, what passed, who ended it and why."""
-
-    def write(call: Call, reason: str) -> None:
-        if not log.isEnabledFor(logging.INFO):
-            return
-        states = [call.gone_rtp, call.gone_rtcp, *map(plane.state, call.rules)]
-        log.info(
-            "ended after %.0f s, %s: %d packets, %d lost, %d dropped",
-            time.monotonic() - call.created,
-            "deleted by the proxy" if reason == "deleted" else reason,
-            sum(state.packets for state in states),
-            sum(max(state.lost, 0) for state in states),
-            sum(state.drops for state in states),
-            extra={"call_id": call.call_id},
-        )
-
-    return write

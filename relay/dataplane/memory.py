@@ -42,7 +42,7 @@ class MemoryDataplane:
 
     def describe(self) -> list[str]:
         """One line for the operator."""
-        return ["data plane memory: rules are kept, no packet is forwarded"]
+        return ["rules are kept, no packet is forwarded"]
 
     def install(self, rules: Iterable[Rule]) -> None:
         """Put rules in force. Raises DataplaneError, with none of them in force, where the limit is in the way."""
