@@ -443,9 +443,7 @@ class Call:
         if signal.learning is not None:
             self.learning = signal.learning
 
-    def _draw(
-        self, near: Leg, far: Leg, descriptions: Sequence[MediaDescription], signal: Signal, now: float
-    ) -> None:
+    def _draw(self, near: Leg, far: Leg, descriptions: Sequence[MediaDescription], signal: Signal, now: float) -> None:
         """Draw all pairs an offer needs, or none."""
         wanted: list[tuple[Leg, Media]] = []
         for mine, theirs, description in zip(near.medias, far.medias, descriptions, strict=False):

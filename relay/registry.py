@@ -69,6 +69,8 @@ class Outcome:
     call: Call
     media: list[LocalMedia]
     warnings: list[str]
+    fresh: bool = False
+    """The offer made the call."""
 
 
 @dataclass(slots=True)
@@ -195,7 +197,7 @@ class Registry:
         elif call.deleted is not None:
             self._revive(call, now)
         warnings += call.refusals(number)
-        return Outcome(call, shown, warnings)
+        return Outcome(call, shown, warnings, fresh)
 
     def answer(
         self,
@@ -248,6 +250,11 @@ class Registry:
         call.deleted = end
         self._schedule(call, end)
         return call
+
+    def abandon(self, outcome: Outcome, now: float) -> None:
+        """Take back a call whose first offer could not be passed on; a call that stood before stays."""
+        if outcome.fresh:
+            self._end(outcome.call, "offer not passed on", now)
 
     def finish(self, call: Call, now: float) -> None:
         """Let a deleted call go if its delay is over."""

@@ -63,7 +63,7 @@ class Commands:
             if options is not None and options.load_limit:
                 return {"result": "load limit", "message": str(limit)}
             return _error(str(limit))
-        except (HairpinError, SdpError) as error:
+        except HairpinError as error:
             counts["error"] += 1
             return _error(str(error))
 
@@ -94,7 +94,11 @@ class Commands:
             return {"result": "ok"}
         session, media = _media(options)
         outcome = self.registry.offer(call_id, from_tag, options.to_tag, media, options.signal(), now)
-        return self._reply(session, media, outcome, options)
+        try:
+            return self._reply(session, media, outcome, options)
+        except SdpError:
+            self.registry.abandon(outcome, now)
+            raise
 
     def _answer(self, options: Options, now: float) -> Reply:
         call_id, from_tag = _call_id(options), _from_tag(options)

@@ -36,9 +36,7 @@ class _CallReport:
         self.call = call
         self.now = now
         self.unix_offset = unix_offset
-        self.states = {
-            stream: plane.state(stream.local) for _, stream in call.streams() if stream.local is not None
-        }
+        self.states = {stream: plane.state(stream.local) for _, stream in call.streams() if stream.local is not None}
         names = COPIES * sum(map(len, [*call.tags, *call.branches, *(leg.label or "" for leg in call.legs)]))
         self.with_tags = names < ROOM
         self.with_media = names + PER_STREAM * len(self.states) < ROOM

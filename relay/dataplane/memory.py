@@ -86,9 +86,7 @@ class MemoryDataplane:
         if old is None:
             known = rule.known_source
             self.lingering.pop(rule.local, None)
-            self._states[rule.local] = StreamState(
-                observed_source=known, confirmed=known is not None, path=Path.MEMORY
-            )
+            self._states[rule.local] = StreamState(observed_source=known, confirmed=known is not None, path=Path.MEMORY)
         elif old.source_epoch != rule.source_epoch:
             state = self._states[rule.local]
             state.observed_source, state.confirmed = None, False

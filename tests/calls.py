@@ -1,0 +1,152 @@
+"""Calls for tests: a registry on the memory data plane, and short ways to speak to it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from control.ng.commands import Commands
+from relay.call import Call, Signal
+from relay.dataplane.memory import MemoryDataplane
+from relay.ports import Interface, PortPool
+from relay.registry import Outcome, Registry, Settings
+from relay.types import Direction, Endpoint, MediaDescription, PayloadType
+
+HOST = "192.0.2.1"
+"""The relay's address."""
+ALICE = Endpoint("198.51.100.10", 4000)
+BOB = Endpoint("203.0.113.20", 5000)
+PROXY = Endpoint("192.0.2.250", 2222)
+
+PCMU = PayloadType(0, "PCMU", 8000)
+EVENTS = PayloadType(101, "telephone-event", 8000)
+
+
+def above(endpoint: Endpoint) -> Endpoint:
+    """The RTCP endpoint of an RTP endpoint."""
+    return Endpoint(endpoint.ip, endpoint.port + 1)
+
+
+def audio(
+    endpoint: Endpoint,
+    *,
+    mux: bool = False,
+    direction: Direction = Direction.SENDRECV,
+    held: bool = False,
+    rejected: bool = False,
+    protocol: str = "RTP/AVP",
+    kind: str = "audio",
+    payload_types: tuple[PayloadType, ...] = (PCMU, EVENTS),
+) -> MediaDescription:
+    """One m-line of a party that wants its media at `endpoint`."""
+    is_rtp = protocol.startswith("RTP/") and not rejected
+    return MediaDescription(
+        kind,
+        protocol,
+        None if rejected else endpoint,
+        above(endpoint) if is_rtp else None,
+        mux,
+        direction,
+        rejected,
+        held,
+        payload_types if is_rtp else (),
+    )
+
+
+def sdp(endpoint: Endpoint, *lines: str, media: str = "audio", protocol: str = "RTP/AVP") -> str:
+    """A body with one m-line, and more lines below it."""
+    head = (
+        "v=0",
+        f"o=- 1 1 IN IP4 {endpoint.ip}",
+        "s=-",
+        f"c=IN IP4 {endpoint.ip}",
+        "t=0 0",
+        f"m={media} {endpoint.port} {protocol} 0",
+    )
+    return "".join(f"{line}\r\n" for line in (*head, *lines))
+
+
+class Stage:
+    """A relay without sockets, whose time stands where the test puts it."""
+
+    def __init__(
+        self, low: int = 30000, high: int = 30999, limit: int | None = None, advertised: str = HOST, **settings: Any
+    ) -> None:
+        self.now = 100.0
+        self.plane = MemoryDataplane(limit)
+        self.pool = PortPool(low, high, random.Random(7).random)
+        self.interface = Interface("default", HOST, advertised, self.pool)
+        self.ended: list[tuple[str, str]] = []
+        self.registry = Registry(self.plane, [self.interface], Settings(**settings), lambda: self.now, self._end)
+        asyncio.run(self.plane.start(self.registry))
+        self.commands = Commands(self.registry, 0.0, 1_700_000_000.0)
+
+    def _end(self, call: Call, reason: str) -> None:
+        self.ended.append((call.call_id, reason))
+
+    def offer(
+        self,
+        media: Sequence[MediaDescription] = (audio(ALICE),),
+        signal: Signal = Signal(),  # noqa: B008 - immutable
+        call_id: str = "c1",
+        tags: tuple[str, str | None] = ("alice", None),
+    ) -> Outcome:
+        return self.registry.offer(call_id, *tags, media, signal, self.now)
+
+    def answer(
+        self,
+        media: Sequence[MediaDescription] = (audio(BOB),),
+        signal: Signal = Signal(),  # noqa: B008 - immutable
+        call_id: str = "c1",
+        tags: tuple[str, str] = ("alice", "bob"),
+    ) -> Outcome:
+        return self.registry.answer(call_id, *tags, media, signal, self.now)
+
+    def delete(self, call_id: str = "c1", **how: Any) -> Call | None:
+        return self.registry.delete(call_id, self.now, **how)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, with the timers running each second."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now = min(self.now + 1, end)
+            self.registry.tick(self.now)
+
+    def command(self, name: str, **keys: Any) -> dict[str, Any]:
+        """An ng command, underscores for hyphens in its keys."""
+        request = {"command": name, **{key.replace("_", "-"): value for key, value in keys.items()}}
+        return self.commands.handle(request, PROXY, self.now)
+
+    def ports(self, call_id: str = "c1", index: int = 0) -> tuple[Endpoint, Endpoint]:
+        """The RTP ports that face the caller and the callee."""
+        first, second = (leg.medias[index].rtp.local for leg in self.registry.query(call_id).legs)
+        assert first is not None
+        assert second is not None
+        return first, second
+
+    def check(self) -> None:
+        """What holds at any time: ports, rules and calls agree."""
+        booked: list[int] = []
+        locals_: set[Endpoint] = set()
+        for call in self.registry:
+            assert not call.freed
+            locals_ |= call.rules.keys()
+            for leg in call.legs:
+                for media in leg.medias:
+                    booked += [media.port] if media.port is not None else []
+                    booked += [retired.port for retired in media.retired]
+        assert len(booked) == len(set(booked)), "a pair is booked twice"
+        assert len(booked) == self.pool.drawn, "a pair leaked"
+        assert set(self.plane.rules()) == locals_
+        assert {local.port & ~1 for local in locals_} == set(booked)
+        for local, rule in self.plane.installed.items():
+            owner = self.registry.owner(local)
+            assert owner is not None
+            assert owner.rules[local] == rule
+            mirrored = self.plane.installed[rule.source]
+            if mirrored.source == local:
+                assert mirrored.destination == rule.signalled_source
+                assert mirrored.destination_epoch == rule.source_epoch
+                assert mirrored.carries == rule.carries

@@ -1,0 +1,260 @@
+"""The ng commands, from request dictionary to reply dictionary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from control.ng import bencode
+from relay.types import Endpoint
+from tests.calls import ALICE, BOB, HOST, PROXY, Stage, above, sdp
+
+OFFER = {"call_id": "c1", "from_tag": "alice", "sdp": sdp(ALICE), "received_from": ["IP4", ALICE.ip]}
+ANSWER = {"call_id": "c1", "from_tag": "alice", "to_tag": "bob", "sdp": sdp(BOB), "received_from": ["IP4", BOB.ip]}
+
+NOWHERE = "v=0\r\no=- 1 1 IN IP4 198.51.100.10\r\ns=-\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\nc=IN IP4 198.51.100.10\r\nm=message 0 TCP/MSRP *\r\n"
+"""A body that can be described, but not passed on: its second line has no address."""
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+@pytest.fixture
+def standing(stage: Stage) -> Stage:
+    stage.command("offer", **OFFER)
+    stage.command("answer", **ANSWER)
+    return stage
+
+
+def error(text: str) -> dict[str, str]:
+    return {"result": "error", "error-reason": text}
+
+
+def test_ping(stage: Stage) -> None:
+    assert stage.command("ping") == {"result": "pong"}
+
+
+def test_offer_and_answer_carry_the_relays_address(stage: Stage) -> None:
+    offered = stage.command("offer", **OFFER)
+    answered = stage.command("answer", **ANSWER)
+    a, b = stage.ports()
+    for reply, port in ((offered, b), (answered, a)):
+        assert reply["result"] == "ok"
+        assert "warning" not in reply
+        assert f"\r\nm=audio {port.port} RTP/AVP 0\r\nc=IN IP4 {HOST}\r\n" in reply["sdp"]
+        assert f"a=rtcp:{port.port + 1}\r\n" in reply["sdp"]
+    assert stage.plane.installed[a].destination == BOB
+    stage.check()
+
+
+@pytest.mark.parametrize(
+    ("request_", "text"),
+    [
+        ({}, 'Dictionary contains no key "command"'),
+        ({"command": "teleport"}, "Unrecognized command"),
+        ({"command": "play media", "call-id": "c1"}, "Unrecognized command"),
+        ({"command": ["ping"]}, "Unrecognized command"),
+        ({"command": "offer"}, "No call-id in message"),
+        ({"command": "offer", "call-id": ""}, "No call-id in message"),
+        ({"command": "offer", "call-id": "c1"}, "No from-tag in message"),
+        ({"command": "offer", "call-id": "c1", "from-tag": "a"}, "No SDP body in message"),
+        ({"command": "offer", "call-id": "c1", "from-tag": "a", "sdp": "hello"}, "Failed to parse SDP"),
+        (
+            {"command": "offer", "call-id": "c1", "from-tag": "a", "sdp": "v=0\r\no=- 1 1 IN IP4 1.2.3.4\r\n"},
+            "Error rewriting SDP",
+        ),
+        (
+            {"command": "offer", "call-id": "c1", "from-tag": "a", "sdp": sdp(ALICE).replace("c=IN", "b=AS:1\r\ni=IN")},
+            "Incomplete SDP specification",
+        ),
+        (
+            {"command": "offer", "call-id": "c1", "from-tag": "a", "sdp": NOWHERE},
+            "Incomplete SDP specification",
+        ),
+        ({"command": "answer", "call-id": "c1", "from-tag": "a", "sdp": sdp(BOB)}, "No to-tag in message"),
+        ({"command": "answer", "call-id": "c1", "from-tag": "a", "to-tag": "b"}, "No SDP body in message"),
+        ({"command": "answer", "call-id": "c1", "from-tag": "a", "to-tag": "b", "sdp": sdp(BOB)}, "Unknown call-id"),
+        ({"command": "delete"}, "No call-id in message"),
+        ({"command": "query"}, "No call-id in message"),
+        ({"command": "query", "call-id": "c1"}, "Unknown call-id"),
+    ],
+)
+def test_errors_say_what_controllers_compare(stage: Stage, request_: dict[str, Any], text: str) -> None:
+    assert stage.commands.handle(request_, PROXY, stage.now) == error(text)
+    assert len(stage.registry) == stage.pool.drawn == 0
+
+
+def test_an_empty_body_is_ok_and_nothing(stage: Stage) -> None:
+    assert stage.command("offer", call_id="c1", from_tag="a", sdp="") == {"result": "ok"}
+    assert len(stage.registry) == 0
+
+
+def test_out_of_ports() -> None:
+    stage = Stage(30000, 30003)
+    stage.command("offer", **OFFER)
+    assert stage.command("offer", **{**OFFER, "call_id": "c2"}) == error("Ran out of ports")
+    assert stage.registry.call_ids(9) == ["c1"]
+
+
+def test_the_load_limit_is_told_in_the_controllers_way() -> None:
+    stage = Stage(max_sessions=0)
+    text = "Parallel session limit reached"
+    assert stage.command("offer", **OFFER) == error(text)
+    reply = stage.command("offer", supports=["load limit"], **OFFER)
+    assert reply == {"result": "load limit", "message": text}
+
+
+def test_integers_and_lists_may_come_as_strings(stage: Stage) -> None:
+    stage.command("offer", TOS="184", flags="strict-source", **OFFER)
+    rule = stage.plane.installed[stage.ports()[0]]
+    assert (rule.tos, rule.strict_source) == (184, True)
+
+
+@pytest.mark.parametrize(
+    ("tos", "daemon", "written"),
+    [(184, 0, 184), (187, 0, 184), (0, 184, 0), (-1, 184, None), (None, 184, 184), (256, 184, 184), (None, -1, None)],
+)
+def test_marking(tos: int | None, daemon: int, written: int | None) -> None:
+    stage = Stage(tos=daemon)
+    keys = {} if tos is None else {"TOS": tos}
+    stage.command("offer", **OFFER, **keys)
+    assert {rule.tos for rule in stage.plane.installed.values()} == {written}
+
+
+def test_marking_goes_back_to_the_daemons_where_an_answer_has_none(stage: Stage) -> None:
+    stage.command("offer", TOS=184, **OFFER)
+    stage.command("answer", **ANSWER)
+    assert {rule.tos for rule in stage.plane.installed.values()} == {0}
+
+
+def test_ice_is_removed_on_demand(stage: Stage) -> None:
+    candidate = "a=candidate:1 1 UDP 2130706431 198.51.100.10 4000 typ host"
+    body = sdp(ALICE, "a=ice-ufrag:abcd", "a=ice-pwd:0123456789012345678901", candidate)
+    reply = stage.command("offer", **{**OFFER, "sdp": body}, ICE="remove")
+    assert "ice-" not in reply["sdp"]
+    assert "candidate" not in reply["sdp"]
+
+
+def test_the_origin_is_replaced_on_demand(stage: Stage) -> None:
+    reply = stage.command("offer", **OFFER, replace=["origin", "session-connection"])
+    assert f"o=- 1 1 IN IP4 {HOST}\r\n" in reply["sdp"]
+
+
+def test_what_is_not_converted_is_warned_of(stage: Stage) -> None:
+    reply = stage.command("offer", **OFFER, transport_protocol="RTP/SAVP")
+    assert reply["result"] == "ok"
+    assert reply["warning"] == "transport-protocol RTP/SAVP is not made from RTP/AVP: media passes unchanged"
+    assert "m=audio" in reply["sdp"]
+    assert "RTP/AVP" in reply["sdp"]
+
+
+def test_asking_for_what_is_there_is_no_reason_to_warn(stage: Stage) -> None:
+    assert "warning" not in stage.command("offer", **OFFER, transport_protocol="RTP/AVP")
+
+
+def test_refused_endpoints_are_warned_of(stage: Stage) -> None:
+    reply = stage.command("offer", **{**OFFER, "sdp": sdp(Endpoint("127.0.0.1", 4000))})
+    assert reply["warning"].startswith("media 1: nothing is sent to 127.0.0.1:4000, a loopback address; ")
+
+
+# -- delete
+
+
+def test_delete_replies_with_the_calls_counters(standing: Stage) -> None:
+    a, b = standing.ports()
+    standing.plane.arrive(a, ALICE, packets=10, size=172)
+    standing.plane.arrive(above(b), above(BOB), packets=2, size=60)
+    reply = standing.command("delete", call_id="c1", from_tag="alice")
+    assert reply["result"] == "ok"
+    assert "warning" not in reply
+    assert reply["totals"] == {
+        "RTP": {"packets": 10, "bytes": 1720, "errors": 0},
+        "RTCP": {"packets": 2, "bytes": 120, "errors": 0},
+    }
+
+
+def test_delete_at_once_still_tells_the_counters(standing: Stage) -> None:
+    standing.plane.arrive(standing.ports()[0], ALICE, packets=10)
+    reply = standing.command("delete", call_id="c1", delete_delay=0)
+    assert reply["totals"]["RTP"]["packets"] == 10
+    assert standing.command("query", call_id="c1") == error("Unknown call-id")
+    assert standing.plane.rules() == []
+
+
+def test_delete_is_idempotent(standing: Stage) -> None:
+    first = standing.command("delete", call_id="c1", from_tag="alice")
+    assert standing.command("delete", call_id="c1", from_tag="alice") == first
+    standing.wait(31)
+    assert standing.command("delete", call_id="c1", from_tag="alice") == {
+        "result": "ok",
+        "warning": "Call-ID not found or tags didn't match",
+    }
+
+
+def test_a_deleted_call_can_still_be_asked_about(standing: Stage) -> None:
+    standing.command("delete", call_id="c1")
+    assert standing.command("query", call_id="c1")["result"] == "ok"
+    assert standing.command("list")["calls"] == ["c1"]
+
+
+def test_a_delete_of_another_dialogue_does_nothing(standing: Stage) -> None:
+    reply = standing.command("delete", call_id="c1", from_tag="mallory")
+    assert reply == {"result": "ok", "warning": "Call-ID not found or tags didn't match"}
+    assert standing.registry.standing == 1
+
+
+def test_fast_deletes_tell_nothing(standing: Stage) -> None:
+    assert standing.command("delete", call_id="c1", flags=["fast"]) == {"result": "ok"}
+
+
+def test_flags_of_an_offer_do_no_harm_to_a_delete(standing: Stage) -> None:
+    reply = standing.command(
+        "delete", call_id="c1", from_tag="alice", ICE="remove", TOS=184, label="x", transport_protocol="RTP/AVP"
+    )
+    assert "totals" in reply
+
+
+# -- list and statistics
+
+
+def test_list_is_limited(stage: Stage) -> None:
+    for number in range(40):
+        stage.command("offer", **{**OFFER, "call_id": f"c{number}"})
+    assert len(stage.command("list")["calls"]) == 32
+    assert stage.command("list", limit="2")["calls"] == ["c0", "c1"]
+    assert stage.command("list", limit=-1)["calls"] == []
+
+
+def test_statistics_count_calls_commands_and_ports(standing: Stage) -> None:
+    standing.command("delete", call_id="c1", delete_delay=0)
+    standing.command("offer", **{**OFFER, "call_id": "c2"})
+    standing.command("teleport")
+    found = standing.command("statistics")["statistics"]
+    assert found["currentstatistics"]["sessionstotal"] == 1
+    assert found["totalstatistics"]["managedsessions"] == 2
+    assert found["totalstatistics"]["regularterminatedsessions"] == 1
+    assert found["controlstatistics"]["proxies"][0]["proxy"] == PROXY.ip
+    assert found["controlstatistics"]["totaloffercount"] == 2
+    assert found["controlstatistics"]["totalerrorcount"] == 1
+    assert found["interfaces"][0]["ports"] == {"min": 30000, "max": 30999, "used": 4, "free": 996}
+
+
+def test_unknown_keys_are_counted(stage: Stage) -> None:
+    stage.command("offer", **OFFER, xyzzy=1, flags=["plugh"])
+    assert stage.commands.ignored == 2
+
+
+def test_controllers_without_number_are_not_remembered_without_end(stage: Stage) -> None:
+    for number in range(600):
+        source = Endpoint(f"10.0.{number // 250}.{number % 250 + 1}", 5)
+        stage.commands.handle({"command": "ping"}, source, stage.now)
+    assert len(stage.commands.counts) == 256
+
+
+@pytest.mark.parametrize("name", ["query", "delete", "statistics", "list"])
+def test_replies_can_be_encoded(standing: Stage, name: str) -> None:
+    standing.plane.arrive(standing.ports()[0], ALICE)
+    assert bencode.encode(standing.command(name, call_id="c1"))
