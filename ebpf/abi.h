@@ -238,7 +238,7 @@ struct hp_settings {
 };
 
 /* Context of the program "clocks": what jiffies are, for user space. */
-struct hp_clocks {
+struct hp_clock_reading {
 	__u64 jiffies;
 	__u64 nanoseconds;	/* CLOCK_MONOTONIC */
 };
@@ -260,7 +260,7 @@ union hp_abi {
 	struct hp_expected expected;
 	struct hp_event event;
 	struct hp_copy copy;
-	struct hp_clocks clocks;
+	struct hp_clock_reading clock_reading;
 };
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__

@@ -92,7 +92,7 @@ int hairpin(struct xdp_md *ctx)
 
 /* User space cannot know what a jiffy is; it calls this twice. */
 SEC("syscall")
-int clocks(struct hp_clocks *context)
+int clocks(struct hp_clock_reading *context)
 {
 	context->jiffies = bpf_jiffies64();
 	context->nanoseconds = bpf_ktime_get_ns();

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-DIGEST: Final = "8f1bc5c8e35fd4a1"
+DIGEST: Final = "a61626133709142b"
 
 # enum hp_copy_kind
 COPY_UNRESOLVED: Final = 1
@@ -128,7 +128,7 @@ CLOCK: Final[np.dtype[Any]] = np.dtype(
     ]
 )
 
-CLOCKS: Final[np.dtype[Any]] = np.dtype(
+CLOCK_READING: Final[np.dtype[Any]] = np.dtype(
     [
         ("jiffies", "u8"),
         ("nanoseconds", "u8"),

@@ -13,7 +13,7 @@ import re
 import sys
 from pathlib import Path
 
-from relay.dataplane.btf import Enum, Field, Layout, Struct
+from relay.dataplane.btf import BtfError, Enum, Field, Layout, Struct
 from relay.dataplane.libbpf import Object
 
 _PREFIX = "hp_"
@@ -36,11 +36,19 @@ import numpy as np
 
 def generate(layout: Layout, counters: str) -> str:
     """The text of abi.py; `counters` is the text of ebpf/counters.inc."""
+    _refuse_namesakes(layout)
     parts = [_HEAD, f'DIGEST: Final = "{layout.digest()}"\n']
     parts += [_enum_constants(enum) for enum in layout.enums if enum.name != _COUNTERS]
     parts += [_counter_names(layout, counters)]
     parts += [_dtype(entry) for entry in layout.structs]
     return "\n".join(parts)
+
+
+def _refuse_namesakes(layout: Layout) -> None:
+    names = [name.lower() for enum in layout.enums if enum.name != _COUNTERS for name, _ in enum.members]
+    names += [entry.name for entry in layout.structs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise BtfError(f"two things in ebpf/abi.h are called {', '.join(sorted(twice))}")
 
 
 def _constant_name(name: str) -> str:

@@ -32,7 +32,7 @@ def kind(board: Switchboard, payload: bytes, flags: int) -> str:
     board.steady_call(flags)
     run = board.run(datagram(payload=payload))
     assert run.data == bytes(leaving(PORT_B, B, payload))
-    traces = {name for name in ("stun", "dtls", "rtcp_copied") if name in board.counters()}
+    traces: set[str] = {"stun", "dtls", "rtcp_copied"} & board.counters().keys()
     if board.rule(PORT_A)["sequence"]:
         traces.add("rtp")
     if board.cold(PORT_A)["other"] and not traces:

@@ -30,7 +30,7 @@ ETHERNET = Ether(src=A_MAC, dst=OWN_MAC)
 HEAD = IP(src=A.ip, dst=RELAY)
 TO_PORT = UDP(sport=A.port, dport=PORT_A.port)
 
-FOREIGN = {
+FOREIGN: dict[str, Packet | bytes] = {
     "another port": datagram(to=Endpoint(RELAY, PORT_A.port + 1)),
     "the same port of another local address": datagram(to=Endpoint(SECOND, PORT_A.port)),
     "another address": datagram(to=Endpoint("192.0.2.11", PORT_A.port)),

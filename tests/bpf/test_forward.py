@@ -34,7 +34,7 @@ def folded_pseudo_header(packet: Packet) -> int:
     head = packet[IP]
     length = len(bytes(head[UDP]))
     words = struct.unpack(">6H", bytes(Ether(bytes(packet))[IP])[12:20] + struct.pack(">HH", 17, length))
-    total = sum(words)
+    total: int = sum(words)
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total
