@@ -99,9 +99,14 @@ def rules(call: Call) -> Rules:
         if first.port is not None:
             _section(found, call, first, second)
         if first.retired or second.retired:
-            for media in (first, second):
-                found.update((rule.local, rule) for retired in media.retired for rule in retired.rules)
+            _retired(found, first, second)
     return found
+
+
+def _retired(found: Rules, first: Media, second: Media) -> None:
+    """Ports that are replaced but in use until the answer, as long as what they send from is in force."""
+    kept = {rule.local: rule for media in (first, second) for retired in media.retired for rule in retired.rules}
+    found.update((local, rule) for local, rule in kept.items() if rule.source in found or rule.source in kept)
 
 
 def _section(found: Rules, call: Call, first: Media, second: Media) -> None:

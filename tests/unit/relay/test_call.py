@@ -12,12 +12,12 @@ from tests.calls import ALICE, BOB, HOST, Stage, above, audio
 ELSEWHERE = Endpoint("198.51.100.77", 7000)
 
 
-@pytest.fixture()
+@pytest.fixture
 def stage() -> Stage:
     return Stage()
 
 
-@pytest.fixture()
+@pytest.fixture
 def standing(stage: Stage) -> Stage:
     """With one answered call."""
     stage.offer()

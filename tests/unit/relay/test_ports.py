@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 
@@ -103,7 +104,7 @@ def test_pairs_are_drawn_uniformly() -> None:
 def test_successive_draws_do_not_follow_one_another() -> None:
     some = pool(30000, 39999)
     ports = [some.draw(0) for _ in range(200)]
-    steps = {after - before for before, after in zip(ports, ports[1:], strict=False)}
+    steps = {after - before for before, after in itertools.pairwise(ports)}
     assert len(steps) > 150
 
 

@@ -17,13 +17,13 @@ from tests.calls import ALICE, BOB, HOST, Stage, above, audio
 ELSEWHERE = Endpoint("198.51.100.77", 7000)
 
 
-@pytest.fixture()
+@pytest.fixture
 def stage() -> Stage:
     return Stage()
 
 
-def answered(stage: Stage, call_id: str = "c1", **how: Direction) -> Stage:
-    stage.offer([audio(ALICE, **how)], call_id=call_id)
+def answered(stage: Stage, call_id: str = "c1", direction: Direction = Direction.SENDRECV) -> Stage:
+    stage.offer([audio(ALICE, direction=direction)], call_id=call_id)
     stage.answer([audio(BOB)], call_id=call_id)
     return stage
 

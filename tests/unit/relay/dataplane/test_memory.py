@@ -13,17 +13,17 @@ from tests.contract import RTCP, Arrive, DataplaneContract, Heard
 
 
 class TestMemory(DataplaneContract):
-    @pytest.fixture()
+    @pytest.fixture
     def listener(self) -> Heard:
         return Heard()
 
-    @pytest.fixture()
+    @pytest.fixture
     def plane(self, listener: Heard) -> MemoryDataplane:
         made = MemoryDataplane()
         asyncio.run(made.start(listener))
         return made
 
-    @pytest.fixture()
+    @pytest.fixture
     def arrive(self, plane: MemoryDataplane) -> Arrive:
         def deliver(local: Endpoint, source: Endpoint, payload: bytes) -> None:
             if payload == RTCP:
