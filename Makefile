@@ -5,6 +5,9 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
+# Kamailio, ip and ethtool live where a plain user's path does not lead.
+export PATH := $(PATH):/usr/sbin:/sbin
+
 SYSTEM_PYTHON ?= /usr/bin/python3
 PYTHON := .venv/bin/python
 PROGRAM := build/relay.bpf.o

@@ -128,14 +128,13 @@ def summary(pairs: list[tuple[Party, Party]], wanted: int, found: Evidence, held
     rtp, rtcp = sum(p.rtp_sent for p in parties), sum(p.rtcp_sent for p in parties)
     heard, reports = sum(p.rtp_received for p in parties), sum(p.rtcp_received for p in parties)
     marks = ", ".join(f"{render.dscp(tos)} on {count:,} packets" for tos, count in found.marks.most_common())
-    hops = len(found.slow)
     return [
         ("calls", f"{len(pairs)} of {wanted} answered"),
         ("packets sent", f"{rtp:,} RTP and {rtcp:,} RTCP"),
         ("received", f"{heard:,} RTP and {reports:,} RTCP"),
         ("lost", f"{rtp - heard} RTP, {rtcp - reports} RTCP"),
         ("forwarded in XDP", share(found.forwarded_in_xdp, found.left.total())),
-        ("by the slow path", f"{found.slow.total()} first packets, to {hops} next hops that were not resolved yet"),
+        ("by the slow path", f"{found.slow.total()}, first packets to neighbours that were not resolved yet"),
         ("seen by sockets", f"{found.reached_stack} packets"),
         ("marking on the wire", marks),
         ("held by the relay", held),
