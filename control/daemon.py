@@ -234,16 +234,19 @@ class Relay:
 
 def _claim(config: Config, stack: AsyncExitStack) -> tuple[place.Claim, Path]:
     """Take this instance's place in this namespace; with it, where the operators' socket goes."""
+    asked = Path(config.socket).absolute() if config.socket else None
     try:
-        folder = place.directory(os.environ, os.geteuid())
+        path = place.socket_path(place.directory(os.environ, os.geteuid()), config.instance, place.namespace())
+        claim = place.Claim(path.with_suffix(".lock"), config.instance)
+    except place.InstanceTaken:
+        raise
     except place.PlaceError:
-        if not config.socket:
+        if asked is None:
             raise
-        folder = Path(config.socket).absolute().parent
-    path = place.socket_path(folder, config.instance, place.namespace())
-    claim = place.Claim(path.with_suffix(".lock"), config.instance)
+        path = place.socket_path(asked.parent, config.instance, place.namespace())
+        claim = place.Claim(path.with_suffix(".lock"), config.instance)
     stack.callback(claim.release)
-    return claim, Path(config.socket) if config.socket else path
+    return claim, asked or path
 
 
 def default_interface() -> InterfaceSpec:

@@ -278,6 +278,22 @@ def test_without_privileges_the_missing_capability_is_named(host: Host) -> None:
     assert standing_files(host) == []
 
 
+def test_systemd_is_told_and_another_place_for_the_socket(host: Host) -> None:
+    moved = host.folder / "moved" / "operators.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(host.folder / "notify"))
+        systemd.settimeout(10)
+        wrapper = ("env", f"NOTIFY_SOCKET={host.folder}/notify")
+        daemon = Daemon(host, "--dataplane=memory", f"--socket={moved}", wrapper=wrapper)
+        assert systemd.recv(100) == b"READY=1"
+        assert hairpin(host, "list").returncode == 3
+        assert hairpin(host, "list", f"--socket={moved}").returncode == 0
+        assert "instance 0 already runs" in memory(host, f"--socket={host.folder}/other.sock").refused()
+        assert daemon.end() == 0
+        assert systemd.recv(100) == b"STOPPING=1"
+    assert not moved.exists()
+
+
 def test_the_capabilities_of_the_unit_file_are_enough(host: Host) -> None:
     keep = "net_admin,+net_raw,+bpf,+perfmon"
     wrapper = ("setpriv", "--reuid=65534", "--clear-groups", f"--inh-caps=-all,+{keep}", f"--ambient-caps=-all,+{keep}",

@@ -1,0 +1,38 @@
+"""What of the daemon can be seen without a network: what it refuses before it takes anything, and its parts' sizes."""
+
+from __future__ import annotations
+
+import pytest
+
+from control import daemon
+from control.__main__ import main as hairpin
+from control.config import Config, Interface
+
+
+@pytest.mark.parametrize("option", ["--tos=loud", "--no-such-option", "--config-file=/nonexistent"])
+def test_options_that_are_not_understood_are_exit_code_2(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert hairpin(["run", option]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("hairpin: ")
+    assert option.split("=")[0] in said or option.split("=")[1] in said
+
+
+def test_the_options_are_listed_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        hairpin(["run", "--help"])
+    assert stop.value.code == 0
+    assert "--listen-ng" in capsys.readouterr().out
+
+
+def test_names_of_one_address_share_one_pool() -> None:
+    names = (Interface("in", "127.0.0.1"), Interface("out", "127.0.0.1"), Interface("x", "127.0.0.2"))
+    first, second, third = daemon._interfaces(Config(interface=names))
+    assert first.pool is second.pool
+    assert third.pool is not first.pool
+    assert [one.name for one in (first, second, third)] == ["in", "out", "x"]
+
+
+def test_settings_are_the_options() -> None:
+    settings = daemon._settings(Config(timeout=1, silent_timeout=2, offer_timeout=3, final_timeout=4, tos=-1), ())
+    found = (settings.timeout, settings.silent_timeout, settings.offer_timeout, settings.final_timeout, settings.tos)
+    assert found == (1, 2, 3, 4, -1)
