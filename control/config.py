@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -300,7 +301,10 @@ def parser() -> argparse.ArgumentParser:
 
 def load(arguments: Sequence[str], default_file: Path = DEFAULT_FILE) -> Config:
     """Settings from the command line and the configuration file it names; raises ConfigError."""
-    given = vars(parser().parse_args(list(arguments)))
+    namespace, unknown = parser().parse_known_args(list(arguments))
+    if unknown:
+        raise ConfigError(_no_option(unknown[0].partition("=")[0]) + "; `hairpin run --help` lists them")
+    given = vars(namespace)
     path, section = given.pop("config_file"), given.pop("config_section")
     values = dict(_from_file(path, section, default_file))
     for name, texts in given.items():
@@ -340,7 +344,7 @@ def read_file(text: str, section: str, place: str) -> dict[str, Any]:
     for number, key, value in _lines(text, section, place):
         where = f"{place} line {number}"
         if key not in known:
-            raise ConfigError(f"{where}: there is no option {key!r}{_nearest(key, known)}; `man hairpin` lists them")
+            raise ConfigError(f"{where}: {_no_option(key)}; `man hairpin` lists them")
         if key in seen:
             raise ConfigError(f"{where}: {key} is given twice, first on line {seen[key]}; lists take ; between values")
         seen[key] = number
@@ -369,11 +373,9 @@ def _lines(text: str, wanted: str, place: str) -> Iterator[tuple[int, str, str]]
         raise ConfigError(f"{place} has no section [{wanted}]; name another with --config-section=")
 
 
-def _nearest(key: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(key, sorted(known), 1)
-    return f" (did you mean {close[0]}?)" if close else ""
+def _no_option(name: str) -> str:
+    close = get_close_matches(name.lstrip("-"), [known for known, _, _ in options()], 1)
+    return f"there is no option {name}" + (f" (did you mean {close[0]}?)" if close else "")
 
 
 def _option(name: str) -> Option:

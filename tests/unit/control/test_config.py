@@ -121,7 +121,10 @@ def test_listeners(listener: str, expected: Endpoint) -> None:
             "port-min 30000 and port-max 30002 leave no room for one call, which takes 4 ports",
         ),
         ("--interface=10.0.0.1;10.0.0.1", "interface: the same NAME/ADDRESS is given twice"),
-        ("--redis=none", "unrecognized arguments: --redis=none"),
+        ("--redis=none", "there is no option --redis; `hairpin run --help` lists them"),
+        ("--timeot=5", "there is no option --timeot (did you mean timeout?); `hairpin run --help` lists them"),
+        ("word", "there is no option word; `hairpin run --help` lists them"),
+        ("--timeout", "argument -o/--timeout: expected one argument"),
         ("--config-file=/nonexistent", "cannot read the configuration file /nonexistent: "),
     ],
 )
@@ -166,7 +169,7 @@ def test_another_section(tmp_path: Path) -> None:
     [
         (
             "[rtpengine]\ntimeot = 60",
-            "test.conf line 2: there is no option 'timeot' (did you mean timeout?); `man hairpin` lists them",
+            "test.conf line 2: there is no option timeot (did you mean timeout?); `man hairpin` lists them",
         ),
         ("[rtpengine]\n\ntos = loud", "test.conf line 3: tos = loud: must be a TOS byte"),
         ("[rtpengine]\njust words", "test.conf line 2: expected `option = value`, a [section] or a # comment"),
