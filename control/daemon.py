@@ -7,6 +7,7 @@ let go in the same way, last taken first.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import random
@@ -81,12 +82,23 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
+def _calm_collector() -> None:
+    """Keep Python's collector of cycles from walking all calls: 10,000 of them took it 0.2 s, in which no proxy is heard.
+
+    Calls are no cycles; they go when they end. What makes cycles (a failed request's traceback) is young when collected.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5_000, 20, 1_000)
+
+
 async def run(config: Config) -> None:
     """The relay from start to stop. Raises HairpinError where it cannot start."""
     async with AsyncExitStack() as stack:
         stop = _stop_on_signals()
         relay = await Relay.start(config, stack)
         relay.report()
+        _calm_collector()
         supervisor.notify("READY=1", os.environ)
         ticking = asyncio.create_task(relay.tick_forever())
         stack.callback(ticking.cancel)
