@@ -83,9 +83,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _calm_collector() -> None:
-    """Keep Python's collector of cycles from walking all calls: 10,000 of them took it 0.2 s, in which no proxy is heard.
+    """Keep Python's collector of cycles from walking all calls: with 10,000 of them that took 0.2 s, and nobody is heard.
 
-    Calls are no cycles; they go when they end. What makes cycles (a failed request's traceback) is young when collected.
+    Calls are no cycles, they go when they end; what makes cycles (a failed request's traceback) is found while young.
     """
     gc.collect()
     gc.freeze()
