@@ -29,10 +29,11 @@ SCALES = (1, 1_000, 36_000, 100_000)
 QUICK_SCALES = (1, 1_000, 36_000)
 TARGETS = {1_000: 1.10, 36_000: 1.40}
 """End to end over the reflector at a paced rate, by rules that packets hit."""
-RATE = 1_000_000
-PACED_PACKETS = 500_000
-SATURATED_PACKETS = 1_000_000
+RATE = 3_000_000
+"""Packets per second when paced: what leaves a core that only reflects time to sleep."""
+SENT_PACKETS = 1_000_000
 DRIVEN_PACKETS = 300_000
+MODES = ("paced", "saturated")
 EMPTY_PROGRAMS = ("empty_tx", "empty_redirect")
 XDP_REDIRECT = 4
 _SAMPLE_PASSES = 16
@@ -51,9 +52,9 @@ def measure(field: Field, scales: Sequence[int], options: argparse.Namespace, re
         figure: dict[str, Any] = {"rules": rules, "calls": calls}
         report.figures.append(figure)
         by_itself(field, rules, options.rounds, figure)
-        for mode, rate, wanted in (("paced", options.rate, PACED_PACKETS), ("saturated", 0.0, SATURATED_PACKETS)):
-            end_to_end(field, run_length(rules, wanted), rate, options.rounds, figure.setdefault(mode, {}))
-        progress("  " + "  ".join(f"{head} {cell}" for head, cell in zip(HEAD[1:], row(figure)[1:], strict=True)))
+        for mode, rate in zip(MODES, (options.rate, 0.0), strict=True):
+            end_to_end(field, run_length(rules, SENT_PACKETS), rate, options.rounds, figure.setdefault(mode, {}))
+            progress("  " + "  ".join(path_row(figure, mode)))
 
 
 def run_length(rules: int, wanted: int) -> int:
@@ -95,27 +96,30 @@ def _check(done: TestRun) -> None:
         raise LabError(f"the relay's program said {done.verdict} to a packet of a call, not XDP_REDIRECT")
 
 
-HEAD = ["rules", "program", "/ empty TX", "paced", "/ reflector", "saturated", "/ reflector", "Mpps/core"]
-
-
 def costs(figure: dict[str, Any], mode: str, name: str) -> list[float]:
     """Nanoseconds per returned packet, round by round."""
     return [Cost(**run).per_packet for run in figure.get(mode, {}).get(name, [])]
 
 
-def row(figure: dict[str, Any]) -> list[str]:
-    """One line of the table, as far as this scale was measured."""
-    cells = [f"{figure['rules']:,}"]
-    if "program" in figure:
-        own = summarize(subtract(figure["program"], figure["empty_tx"]))
-        cells += [own.show(0), summarize(ratios(figure["program"], figure["empty_tx"])).show()]
-    for mode in ("paced", "saturated"):
-        relay, reflector = costs(figure, mode, "relay"), costs(figure, mode, "reflector")
-        if ratios(relay, reflector):
-            cells += [summarize(relay).show(0), summarize(ratios(relay, reflector)).show()]
-    if ratios(costs(figure, "saturated", "relay"), costs(figure, "saturated", "reflector")):
-        cells.append(f"{1e3 / summarize(costs(figure, 'saturated', 'relay')).median:.2f}")
-    return cells + ["-"] * (len(HEAD) - len(cells))
+def program_row(figure: dict[str, Any]) -> list[str]:
+    """The program by itself at one scale: nanoseconds with the generator, then without it."""
+    names = (*EMPTY_PROGRAMS, "program")
+    own = [subtract(figure["program"], figure[name]) for name in EMPTY_PROGRAMS]
+    samples = [*(figure[name] for name in names), *own]
+    return [f"{figure['rules']:,}", *(summarize(one).show(0) for one in samples)]
+
+
+def path_row(figure: dict[str, Any], mode: str) -> list[str]:
+    """One mode of the path end to end at one scale."""
+    relay, reflector = costs(figure, mode, "relay"), costs(figure, mode, "reflector")
+    ratio = summarize(ratios(relay, reflector))
+    rate = f"{1e3 / summarize(relay).median:.2f}"
+    return [f"{figure['rules']:,} {mode}", *(summarize(one).show(0) for one in (relay, reflector)), ratio.show(), rate]
+
+
+def was_compared(figure: dict[str, Any], mode: str) -> bool:
+    """Whether at least one round of both ways was finished."""
+    return bool(ratios(costs(figure, mode, "relay"), costs(figure, mode, "reflector")))
 
 
 def verdicts(report: Report) -> list[str]:
@@ -138,7 +142,7 @@ def losses(report: Report) -> list[str]:
     """Runs in which packets did not come back, which makes their figures doubtful."""
     lines = []
     for figure in report.figures:
-        for mode in ("paced", "saturated"):
+        for mode in MODES:
             for name, runs in figure.get(mode, {}).items():
                 share = 1 - sum(run["returned"] for run in runs) / sum(run["sent"] for run in runs)
                 if share > 0.005:
@@ -148,16 +152,23 @@ def losses(report: Report) -> list[str]:
 
 def show(report: Report) -> str:
     """The report for people, as far as the run came."""
+    driven = [program_row(figure) for figure in report.figures if "program" in figure]
+    paths = [path_row(figure, mode) for mode in MODES for figure in report.figures if was_compared(figure, mode)]
     text = [report.heading(), LEGEND.format(**report.settings)]
-    text += [table(HEAD, [row(figure) for figure in report.figures]), *verdicts(report), *losses(report)]
+    text += ["", "The program by itself, ns per packet", table(PROGRAM_HEAD, driven)]
+    text += ["", "End to end, ns of CPU per packet", table(PATH_HEAD, paths), *losses(report), "", *verdicts(report)]
     if not report.complete:
         text.append("The run was cut short.")
     return "\n".join(text)
 
 
-LEGEND = """ns of CPU per packet of {packet_size} bytes; medians and quartiles of {rounds} rounds.
-rules: hit by packets, in random order; as many more stand for RTCP. program: less the generator and an empty XDP_TX.
-paced ({rate:,.0f} packets/s), saturated: all after the sender, from the relay's receive to the frame's release."""
+PROGRAM_HEAD = ["rules", "empty TX", "empty redirect", "relay", "relay - TX", "relay - redirect"]
+PATH_HEAD = ["rules", "relay", "reflector", "ratio", "Mpps/core"]
+LEGEND = """Packets of {packet_size} bytes; medians and quartiles of {rounds} rounds.
+Rules are those that packets hit, in random order; as many more stand for RTCP.
+By itself: BPF_PROG_TEST_RUN; the first three columns with the generator.
+End to end: all CPU after the sender, from the relay's receive to the frame's release;
+paced at {rate:,.0f} packets/s at most, or saturated. Nothing is lost on the way in either."""
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:

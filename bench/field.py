@@ -169,10 +169,10 @@ class Field:
         return len(self.calls)
 
     def _warm_up(self, flows: Sequence[Flow]) -> None:
-        """Every flow's first packet opens its learning window, the first one after it closes the window."""
-        for _ in range(3):
-            self.send(self.relay_way, len(flows), WARM_RATE)
-            time.sleep(WINDOW / 2)
+        """Every flow's first packet opens its learning window, the first one after that time closes it."""
+        self.send(self.relay_way, len(flows), WARM_RATE)
+        time.sleep(WINDOW)
+        self.send(self.relay_way, len(flows), WARM_RATE)
         cost = self.send(self.relay_way, len(flows), WARM_RATE)
         if cost.returned < 0.99 * cost.sent:
             raise LabError(f"the relay forwarded {cost.returned} packets of {cost.sent}")

@@ -9,8 +9,8 @@
  *
  *   drive	writes a packet and tail-calls the program under test; the same
  *		with an empty program is what has to be subtracted
- *   send	writes a packet and redirects it into a device, at the rate
- *		it was told or as fast as packets come back
+ *   send	writes a packet and redirects it into a device, no faster than
+ *		it was told and no faster than packets come back
  *
  * reflect is the least a forwarding program can do, sink counts what returns.
  */
@@ -236,7 +236,7 @@ static long has_room(__u32 turn, struct room *room)
 	return room->found;
 }
 
-/* As fast as packets come back, so that no ring between here and the sink
+/* No faster than packets come back, so that no ring between here and the sink
  * overflows: gaps in RTP would cost the relay what they do not cost a reflector.
  */
 static __always_inline void wait_for_room(const struct gen_order *order,

@@ -51,7 +51,7 @@ class Order:
     destination_mac: str
     source_mac: str
     rate: float = 0.0
-    """Packets per second; 0 as fast as they come back."""
+    """Packets per second at most; 0 for no limit. Either way no faster than they come back."""
     sink: int = 0
     """Interface index of the sink they come back to."""
     burst: int = 64
@@ -137,7 +137,7 @@ class Generator:
         row["destination_mac"] = _mac(order.destination_mac)
         row["source_mac"] = _mac(order.source_mac)
         row["samples"] = _SAMPLES
-        row["window"] = 0 if order.rate else _WINDOW
+        row["window"] = _WINDOW
         row["sink"] = order.sink % len(self._sunk)
         cursor = self._cursors[order.target]
         cursor["lost"] = cursor["sent"] - self._sunk[order.sink % len(self._sunk)]

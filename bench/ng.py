@@ -75,6 +75,7 @@ def measure(relays: Sequence[Relay], rounds: int, calls: int, report: Report) ->
         progress(f"round {turn + 1} of {rounds}: " + ", ".join(f"{c['relay']} {c['cpu_us'][-1]:.0f} us" for c in costs))
     for relay, cost in zip(relays, costs, strict=True):
         cost["repeats"] = relay.proxy.repeats
+        cost["by_command"] = by_command(relay, fresh(numbers, calls))
 
 
 def fresh(numbers: Iterator[int], calls: int) -> list[Call]:
@@ -82,10 +83,15 @@ def fresh(numbers: Iterator[int], calls: int) -> list[Call]:
     return make_calls(islice(numbers, calls))
 
 
-def one_round(relay: Relay, calls: Sequence[Call]) -> tuple[int, float]:
+def by_command(relay: Relay, calls: Sequence[Call]) -> dict[str, float]:
+    """Microseconds of CPU of each command, the calls taken through one after the other."""
+    return {name: one_round(relay, calls, [name])[0] / len(calls) / 1e3 for name in COMMANDS}
+
+
+def one_round(relay: Relay, calls: Sequence[Call], commands: Sequence[str] = COMMANDS) -> tuple[int, float]:
     """Nanoseconds of the server's CPU and seconds of the clock that these calls took."""
     cpu, clock = relay.cpu_ns(), time.monotonic()
-    relay.proxy.run(calls, COMMANDS)
+    relay.proxy.run(calls, commands)
     wall = time.monotonic() - clock
     time.sleep(SETTLE)
     return relay.cpu_ns() - cpu, wall
@@ -113,7 +119,7 @@ def show(report: Report) -> str:
     costs = {figure["relay"]: figure for figure in report.figures if figure.get("cpu_us")}
     sizes = {figure["relay"]: figure for figure in report.figures if "held_calls" in figure}
     rows = [_row(name, costs.get(name), size) for name, size in sizes.items()]
-    text = [report.heading(), table(["relay", "CPU us/call", "calls/s", "kB/held call", "MB at start"], rows)]
+    text = [report.heading(), LEGEND.format(**report.settings), "", table(HEAD, rows)]
     if {"hairpin", "rtpengine"} <= costs.keys():
         ours, theirs = costs["hairpin"]["cpu_us"], costs["rtpengine"]["cpu_us"]
         text.append(_verdict(summarize(ratios(ours, theirs))))
@@ -122,10 +128,19 @@ def show(report: Report) -> str:
     return "\n".join(text)
 
 
+HEAD = ["relay", "CPU us/call", *(f"{name} us" for name in COMMANDS), "calls/s", "kB/held call", "MB at start"]
+LEGEND = """Server CPU of one call (offer, answer, delete), {in_flight} in flight.
+Medians and quartiles of {rounds} rounds of {calls} calls; each command's own cost is of one round more.
+Both relays delete at once; hairpin installs its rules in the kernel."""
+
+
 def _row(name: str, cost: dict[str, Any] | None, size: dict[str, Any]) -> list[str]:
-    cpu = summarize(cost["cpu_us"]).show(0) if cost else "-"
-    rate = summarize(cost["calls_per_second"]).show(0) if cost else "-"
-    return [name, cpu, rate, f"{size['bytes_per_call'] / 1024:.1f}", f"{size['before']['resident'] / 2**20:.0f}"]
+    cells = [name, "-", *("-" for _ in COMMANDS), "-"]
+    if cost:
+        each = cost.get("by_command", {})
+        commands = [f"{each[name]:.0f}" if name in each else "-" for name in COMMANDS]
+        cells = [name, summarize(cost["cpu_us"]).show(0), *commands, summarize(cost["calls_per_second"]).show(0)]
+    return [*cells, f"{size['bytes_per_call'] / 1024:.1f}", f"{size['before']['resident'] / 2**20:.0f}"]
 
 
 def _verdict(ratio: Summary) -> str:
