@@ -46,7 +46,7 @@ clean: ## Remove all that was built, the virtual environment included
 ## See it work
 
 .PHONY: demo
-demo: build test-packages privileges ## Real Kamailio, real calls, a live table of streams: the relay at work in a laboratory
+demo: test-packages build privileges ## Real Kamailio, real calls, a live table of streams: the relay at work in a laboratory
 	@$(AS_ROOT) $(PYTHON) -B -m tests.demo
 
 ## Test, by what a tier needs

@@ -4,7 +4,7 @@ The tests of the tiers net and interop, `make demo` and bench/ all build their n
 everything in it when its `with` block ends, be it by ctrl-C, SIGTERM or an exception; what a run that was killed left
 behind is removed by the next one.
 
-Programs enter a namespace with nsenter, not with `ip netns exec`, which would mount another /sys and hide the BPF file
+Programs enter a namespace with nsenter, not with `ip netns exec` or `ip -n`, which change mounts and hide the BPF file
 system. No offload is turned off anywhere and no neighbour warmed up: the relay meets veth as it is.
 """
 
@@ -73,7 +73,7 @@ class Host:
         return NAMESPACES / self.namespace
 
     def ip(self, *argv: str) -> str:
-        return command("ip", "-n", self.namespace, *argv)
+        return self.run("ip", *argv)
 
     def run(self, *argv: str, check: bool = True, timeout: float = 30.0) -> str:
         """Run a program on this host to its end, and return its standard output."""
