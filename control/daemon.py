@@ -83,7 +83,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _calm_collector() -> None:
-    """Keep Python's collector of cycles from walking all calls: with 10,000 of them that took 0.2 s, and nobody is heard.
+    """Keep Python's collector of cycles from walking all calls: 10,000 took it 0.2 s, in which no proxy is heard.
 
     Calls are no cycles, they go when they end; what makes cycles (a failed request's traceback) is found while young.
     """
