@@ -23,7 +23,8 @@ _WORDS = abi.NEXTHOP.itemsize // 8
 _MTU = 4  # 32-bit words before it in an entry
 _IDLE_SECONDS = 60.0
 _ROUTES_KEPT = 8192
-_BATCH = 200  # destinations looked up again in one turn of the event loop, some 3 ms
+_BATCH = 100  # destinations looked up again in one turn of the event loop, some 2 ms
+_PAUSE_SECONDS = 0.005  # between two such turns
 
 
 class Kernel(Protocol):
@@ -43,7 +44,6 @@ class Hop:
     index: int
     ifindex: int
     ip: str
-    mtu: int
     destinations: int = 0
     idle_since: float | None = None
 
@@ -67,8 +67,7 @@ class NextHops:
     """Destinations in use and the mapped table of their next hops.
 
     `table` is the map in place; `slot` gives a device's place in the devmap (None: it cannot have one).
-    `moved` is told of each rule whose destination has got another next hop; `later` runs a function in the event loop's
-    next turn.
+    `moved` is told of each rule whose destination has got another next hop; `later` runs a function after some seconds.
     """
 
     def __init__(
@@ -77,7 +76,7 @@ class NextHops:
         table: npt.NDArray[Any],
         slot: Callable[[int], int | None],
         moved: Callable[[int], None],
-        later: Callable[[Callable[[], None]], object],
+        later: Callable[[float, Callable[[], None]], object],
     ) -> None:
         self._kernel = kernel
         self._words = table.view(np.uint8).data.cast("Q")
@@ -95,6 +94,7 @@ class NextHops:
         self._free: deque[int] = deque()
         self._top = 1
         self._dirty: deque[Destination] = deque()
+        self._again = False
         self.exhausted = 0
 
     def acquire(self, source: str, ip: str, user: int) -> Destination:
@@ -131,22 +131,28 @@ class NextHops:
     def load(self, links: dict[int, Link], neighbours: Iterable[Neighbour]) -> None:
         """Take the whole state of the host: at the start, and when events were lost."""
         self._neighbours = {(n.ifindex, n.ip): n for n in neighbours}
-        self.links_changed(links)
+        self._links = links
+        for hop in self._hops.values():
+            self._refresh(hop)
+        self.routes_changed()
 
     def links_changed(self, links: dict[int, Link]) -> None:
-        """Devices came, went or changed address or MTU."""
-        self._links = links
-        self.routes_changed()
-        for hop in list(self._hops.values()):
+        """Devices came, went, or changed in state, address or MTU. Routes over one that went are not announced."""
+        before, self._links = self._links, links
+        changed = [hop for hop in self._hops.values() if before.get(hop.ifindex) != links.get(hop.ifindex)]
+        for hop in changed:
             self._refresh(hop)
+        if changed:
+            self.routes_changed()
 
     def routes_changed(self) -> None:
-        """Look up every destination again, some at a time."""
+        """Look up every destination again, some at a time; one pass is finished before the next begins."""
         self._routes.clear()
-        idle = not self._dirty
-        self._dirty = deque(self._destinations.values())
-        if idle and self._dirty:
-            self._later(self._settle)
+        if self._dirty:
+            self._again = True
+        elif self._destinations:
+            self._dirty = deque(self._destinations.values())
+            self._later(0, self._settle)
 
     def neighbours_changed(self, neighbours: Iterable[Neighbour]) -> None:
         """Apply what the kernel learned of neighbours."""
@@ -179,6 +185,7 @@ class NextHops:
         self._hops.clear()
         self._destinations.clear()
         self._dirty.clear()
+        self._again = False
         self._halves.release()
         self._words.release()
 
@@ -188,7 +195,10 @@ class NextHops:
             if destination.users:
                 self._look_again(destination)
         if self._dirty:
-            self._later(self._settle)
+            self._later(_PAUSE_SECONDS, self._settle)
+        elif self._again:
+            self._again = False
+            self.routes_changed()
 
     def _look_again(self, destination: Destination) -> None:
         before = destination.hop
@@ -232,7 +242,7 @@ class NextHops:
             if index is None:
                 self.exhausted += 1
                 return None
-            hop = self._hops[key] = Hop(index, route.ifindex, route.hop, route.mtu)
+            hop = self._hops[key] = Hop(index, route.ifindex, route.hop)
             self._refresh(hop)
         return hop
 
@@ -259,7 +269,7 @@ class NextHops:
             self._words[base] = 0
             return
         self._words[base + 1] = int.from_bytes(link.mac, "little") | slot << 48
-        self._halves[base * 2 + _MTU] = hop.mtu or link.mtu
+        self._halves[base * 2 + _MTU] = link.mtu
         self._words[base] = int.from_bytes(neighbour.mac, "little") | abi.NEXTHOP_READY << 48
 
     def _resolve(self, hop: Hop) -> None:

@@ -33,7 +33,7 @@ from relay.dataplane.table import RuleTable, Standing
 from relay.errors import DataplaneError
 from relay.flows import Screen
 from relay.nic.links import Link, Neighbour
-from relay.nic.watch import ADDRESSES, LINKS, HostWatch
+from relay.nic.watch import ADDRESSES, LINKS, ROUTES, HostWatch
 from relay.types import Endpoint, Rule, StreamState
 from relay.types import Path as StreamPath
 
@@ -149,17 +149,27 @@ class XdpDataplane:
         """The host learned of neighbours (relay.nic.watch)."""
         self._nexthops.neighbours_changed(neighbours)
 
+    def track_lost(self, neighbours: Iterable[Neighbour]) -> None:
+        """Events of the host were lost (relay.nic.watch)."""
+        self._nexthops.load(self._watch.links, neighbours)
+
     def host_changed(self, what: set[str]) -> None:
         """Links, addresses or routes of the host changed (relay.nic.watch)."""
         if LINKS in what:
             self._devmap.forget_missing(self._watch.links)
             self._nexthops.links_changed(self._watch.links)
-        else:
+        if what & {ADDRESSES, ROUTES}:
             self._nexthops.routes_changed()
         if ADDRESSES in what:
-            self._table.screen_again(self._screen())
+            self._screen_again()
         self._stop_placing()
         self._placing = self._loop.create_task(self._place_again())
+
+    def _screen_again(self) -> None:
+        try:
+            self._table.screen_again(self._screen())
+        except DataplaneError as error:
+            _log.error("the addresses nothing is sent to cannot be changed: %s", error)
 
     def _stop_placing(self) -> None:
         if self._placing:
@@ -188,7 +198,7 @@ class XdpDataplane:
             tables.rules, tables.cold, settings.addresses, self._screen(), loop.call_later, loop.time
         )
         self._held.callback(self._table.close)
-        self._nexthops = NextHops(watch.kernel, tables.nexthops, self._slot, self._table.moved, loop.call_soon)
+        self._nexthops = NextHops(watch.kernel, tables.nexthops, self._slot, self._table.moved, loop.call_later)
         self._held.callback(self._nexthops.close)
         self._table.nexthops = self._nexthops
         self._nexthops.load(watch.links, watch.kernel.neighbours())
@@ -243,8 +253,9 @@ class XdpDataplane:
         self._placement.place(self._watch.links, devices)
 
     def _devices(self) -> set[int]:
+        """Devices to attach to; one that was found once stays while it exists."""
         watch = self._watch
-        in_use, default = self._nexthops.devices(), watch.kernel.default_devices()
+        in_use, default = self._nexthops.devices() | self._placement.attached(), watch.kernel.default_devices()
         return devices_of(self._settings.addresses, watch.addresses, watch.links, in_use, default)
 
     def _leaves(self, link: Link) -> bool | None:

@@ -39,8 +39,7 @@ _IFLA_INFO_KIND = 1
 _IFLA_XDP, _IFLA_XDP_PROG_ID = 43, 4
 _IFLA_STATS64 = 23
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
-_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTA_VIA = 1, 2, 4, 5, 8, 18
-_RTAX_MTU = 2
+_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_VIA = 1, 2, 4, 5, 18
 _NDA_DST, _NDA_LLADDR, _NDA_FLAGS_EXT = 1, 2, 15
 _NTF_USE, _NTF_EXT_MANAGED = 0x01, 0x01
 _RTN_UNICAST = 1
@@ -55,7 +54,10 @@ UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One network device, `running` while it has a carrier; `lower` is the device a VLAN or macvlan stands on (0: none), `master` its bond or bridge."""
+    """One network device, `running` while it has a carrier.
+
+    `lower` is the device a VLAN or macvlan stands on (0: none), `master` its bond or bridge.
+    """
 
     index: int
     name: str
@@ -80,11 +82,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The way to one destination: out of `ifindex` to the neighbour `hop`; `mtu` in bytes, 0: the link's counts."""
+    """The way to one destination: out of `ifindex` to the neighbour `hop`."""
 
     ifindex: int
     hop: str
-    mtu: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,12 +247,7 @@ def _parse_route(body: memoryview, destination: str) -> Route | None:
     if _RTA_OIF not in found or _RTA_VIA in found:  # an IPv6 gateway (RFC 5549) is left to the kernel's own output
         return None
     gateway = found.get(_RTA_GATEWAY)
-    metrics = attributes(found[_RTA_METRICS]) if _RTA_METRICS in found else {}
-    return Route(
-        ifindex=u32(found[_RTA_OIF]),
-        hop=socket.inet_ntoa(gateway) if gateway is not None else destination,
-        mtu=u32(metrics[_RTAX_MTU]) if _RTAX_MTU in metrics else 0,
-    )
+    return Route(u32(found[_RTA_OIF]), socket.inet_ntoa(gateway) if gateway is not None else destination)
 
 
 def _parse_neighbour(message: Message) -> Neighbour | None:

@@ -22,6 +22,9 @@ class Follower(Protocol):
     def neighbours_changed(self, neighbours: Iterable[Neighbour]) -> None:
         """Neighbours as the kernel has them now, in the order of its events."""
 
+    def track_lost(self, neighbours: Iterable[Neighbour]) -> None:
+        """Events were lost; these are all neighbours there are. The rest follows by `host_changed`."""
+
     def host_changed(self, what: set[str]) -> None:
         """Some of LINKS, ADDRESSES and ROUTES changed; the watch holds them as they are now."""
 
@@ -71,7 +74,7 @@ class HostWatch:
         try:
             change = self._changes.changes()
         except Overrun:
-            self._follower.neighbours_changed(self.kernel.neighbours())
+            self._follower.track_lost(self.kernel.neighbours())
             self.soon(LINKS, ADDRESSES, ROUTES)
             return
         if change.neighbours:

@@ -132,6 +132,14 @@ async def wait_for(condition: Callable[[], bool], seconds: float = 3.0) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.fixture
+def quiet_table(lab: Lab) -> Iterator[Table]:
+    """The same, with parties whose veth does not poll: it loses what is redirected to it."""
+    built = Table(lab, napi=False)
+    yield built
+    built.close()
+
+
 _epochs = itertools.count(1)
 
 

@@ -8,7 +8,6 @@ from pathlib import Path as File
 import pytest
 
 from relay.types import Carries, Endpoint, Path
-from tests.lab import Lab
 from tests.net.conftest import MEDIA_A, MEDIA_B, PARTY_B, RELAY_B, Table, mirrored, ready, rtp, wait_for
 
 
@@ -62,8 +61,8 @@ def test_the_listener_hears_of_sources_and_rtcp(table: Table) -> None:
     table.run(scenario)
 
 
-def test_a_party_whose_veth_does_not_poll_is_served_by_generic_xdp(lab: Lab) -> None:
-    table = Table(lab, napi=False)
+def test_a_party_whose_veth_does_not_poll_is_served_by_generic_xdp(quiet_table: Table) -> None:
+    table = quiet_table
 
     async def exchange() -> None:
         a, b = table.phones()
