@@ -63,9 +63,12 @@ class Host:
         self.name = name
         self.namespace = namespace
         self.folder = folder
-        folder.mkdir(parents=True)
         self.processes: list[subprocess.Popen[str]] = []
-        command("ip", "netns", "add", namespace)
+
+    def raise_up(self) -> None:
+        """Make the folder and the namespace."""
+        self.folder.mkdir(parents=True)
+        command("ip", "netns", "add", self.namespace)
         self.ip("link", "set", "lo", "up")
 
     @property
@@ -217,6 +220,7 @@ class Lab:
     def host(self, name: str) -> Host:
         host = Host(name, f"{self.name}-{name}", self.folder / name)
         self.hosts.append(host)
+        host.raise_up()
         return host
 
     def cable(self, one: Host, its_name: str, other: Host, other_name: str, *, napi: bool = False) -> None:
