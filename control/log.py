@@ -149,6 +149,7 @@ def setup(level: int, to_stderr: bool, stream: TextIO | None = None) -> Callable
     """Send all loggers' lines to stderr or syslog; returns what writes the last lines and lets go."""
     logging.addLevelName(NOTICE, "NOTICE")
     logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a log that cannot be written is no reason to say so in its place
     writer = _Writer(_handler(to_stderr, stream or sys.stderr))
     writer.addFilter(Repeats())
     root = logging.getLogger()

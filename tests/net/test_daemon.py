@@ -97,6 +97,14 @@ def standing_files(host: Host) -> list[Path]:
     return sorted(place.ROOT_DIRECTORY.glob(f"hairpin-*-{netns}.*"))
 
 
+def wait_until_detached(host: Host) -> None:
+    """The kernel lets go of a dead process's program in its own time."""
+    until = time.monotonic() + 5
+    while "xdp" in host.ip("link", "show", "eth0"):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def reserved(host: Host) -> str:
     return host.call(RESERVED.read_text).strip()
 
@@ -154,6 +162,7 @@ def test_what_a_killed_relay_leaves_is_no_obstacle(host: Host) -> None:
 def test_what_a_killed_relay_reserved_is_given_back(host: Host) -> None:
     host.sysctl("ipv4/ip_local_reserved_ports", "30005,50000")
     Daemon(host, "--port-min=30000", "--port-max=30009").ready().end(signal.SIGKILL)
+    wait_until_detached(host)
     assert reserved(host) == "30000-30009,50000"
     daemon = Daemon(host, "--port-min=40000", "--port-max=40009").ready()
     assert reserved(host) == "30005,40000-40009,50000"

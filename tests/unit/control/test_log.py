@@ -25,6 +25,7 @@ def root() -> Iterator[logging.Logger]:
     logger.handlers[:] = handlers
     logger.setLevel(level)
     logging.captureWarnings(False)
+    logging.raiseExceptions = True
 
 
 def written(level: int, write: object) -> list[str]:
@@ -136,6 +137,16 @@ def test_a_stuck_log_loses_lines_and_holds_up_nobody(monkeypatch: pytest.MonkeyP
     lost = 1000 - (len(lines) - 1)
     assert lost >= 980
     assert lines[-1].endswith(f"WARNING {lost} log lines were lost because the log could not be written as fast")
+
+
+@pytest.mark.usefixtures("root")
+def test_a_log_that_is_gone_is_survived(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    close = logs.setup(6, to_stderr=True, stream=stream)
+    stream.close()
+    logging.getLogger("x").info("into nothing")
+    close()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.usefixtures("root")

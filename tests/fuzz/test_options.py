@@ -1,0 +1,63 @@
+"""Random configuration files, command lines and operators' requests: a clear error or a value, never anything else."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control.config import Config, ConfigError, load, options, read_file
+from control.ops import render
+from control.ops.operators import OperatorError, _request
+
+NAMES = [name for name, _, _ in options()]
+VALUES = st.one_of(
+    st.text(max_size=30),
+    st.integers().map(str),
+    st.ip_addresses().map(str),
+    st.lists(st.ip_addresses().map(str), max_size=4).map(";".join),
+    st.sampled_from(["true", "auto", "2223", "in/10.0.0.1", "[::1]:5", "10.0.0.0/8", "1.2.3.4!5.6.7.8", "-1", ""]),
+)
+LINES = st.one_of(
+    st.tuples(st.sampled_from(NAMES), VALUES).map(lambda pair: f"{pair[0]} = {pair[1]}"),
+    st.text(max_size=40),
+    st.sampled_from(["[rtpengine]", "[other]", "# words", "; words", "=", "[", "]"]),
+)
+
+
+ARGUMENTS = st.one_of(st.tuples(st.sampled_from(NAMES), VALUES).map(lambda pair: f"--{pair[0]}={pair[1]}"), VALUES)
+REQUESTS = st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode(errors="replace")))
+
+
+@given(st.lists(LINES, max_size=12))
+def test_a_file_gives_options_or_names_its_line(lines: list[str]) -> None:
+    said = "file line 0"
+    try:
+        Config(**read_file("\n".join(["[rtpengine]", *lines]), "rtpengine", "file"))
+    except ConfigError as error:
+        said = str(error)
+    assert said.startswith("file line ")
+
+
+@given(st.lists(ARGUMENTS.filter(lambda argument: not argument.startswith("-h")), max_size=6))
+def test_a_command_line_gives_a_config_or_an_error(arguments: list[str]) -> None:
+    try:
+        config = load(["--config-file=none", *arguments])
+    except ConfigError:
+        return
+    assert 1 <= config.port_min < config.port_max <= 65535
+    assert config.listen_ng
+
+
+@given(REQUESTS)
+def test_an_operators_request_is_understood_or_refused(line: bytes) -> None:
+    try:
+        command, arguments = _request(line)
+    except OperatorError:
+        return
+    assert isinstance(command, str)
+    assert isinstance(arguments, dict)
+
+
+@given(st.text())
+def test_nothing_from_the_network_drives_a_terminal(text: str) -> None:
+    assert render.clean(text).isprintable()
