@@ -4,7 +4,8 @@
  *
  * The layout is written here and nowhere else: `make abi` reads it back from
  * the object's BTF and generates relay/dataplane/abi.py. Nothing is packed,
- * there are no bit fields, and every hole is a named field.
+ * there are no bit fields, and every hole is a named field. What begins with
+ * hp_ crosses, and nothing else of the program does.
  *
  * Addresses and ports are in network order, everything else in host order.
  *
@@ -176,6 +177,11 @@ struct hp_local_address {
 struct hp_host {
 	struct hp_local_address slot[HP_ADDRESS_SLOTS];
 	__be32 address[256];	/* by index */
+};
+
+struct hp_prefix {		/* key of "denied" */
+	__u32 length;		/* bits */
+	__be32 address;
 };
 
 enum hp_nexthop_state {

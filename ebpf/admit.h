@@ -22,7 +22,7 @@ static __always_inline bool too_many(struct hp_rule *r, __u32 packets)
 }
 
 /* The one comparison of a steady packet: same source, window closed. */
-static __always_inline bool is_expected(const struct hp_turn *turn, __u64 source)
+static __always_inline bool is_expected(const struct turn *turn, __u64 source)
 {
 	__u64 tag = (__u64)control_generation(turn->control) << 2 | HP_CONFIRMED;
 	__u64 open_bit = (__u64)(HP_CONFIRMED ^ HP_WEAK) << WORD_TAG;
@@ -31,8 +31,8 @@ static __always_inline bool is_expected(const struct hp_turn *turn, __u64 source
 }
 
 /* Go on with an admitted packet, counted; else drop it. */
-static __always_inline int admit(struct xdp_md *ctx, const struct hp_packet *packet,
-				 const struct hp_turn *turn, bool wire)
+static __always_inline int admit(struct xdp_md *ctx, const struct packet *packet,
+				 const struct turn *turn, bool wire)
 {
 	__u64 source = turn->saddr | (__u64)turn->sport << 32;
 	struct hp_rule *r = turn->rule;
@@ -51,7 +51,7 @@ static __always_inline int admit(struct xdp_md *ctx, const struct hp_packet *pac
 	__sync_fetch_and_add(&r->packets, 1);
 	__sync_fetch_and_add(&r->bytes, packet->payload);
 	observe(ctx, packet, turn, packets);
-	return HP_GO_ON;
+	return GO_ON;
 }
 
 #endif

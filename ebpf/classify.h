@@ -5,37 +5,37 @@
 
 #include "quality.h"
 
-enum hp_class {
-	HP_OTHER,	/* of no known kind: forwarded all the same */
-	HP_IS_RTP,
-	HP_IS_RTCP,
-	HP_IS_STUN,
-	HP_IS_DTLS,
+enum class {
+	IS_OTHER,	/* of no known kind: forwarded all the same */
+	IS_RTP,
+	IS_RTCP,
+	IS_STUN,
+	IS_DTLS,
 };
 
 /*
  * RFC 7983 by the first byte, then RFC 5761 by the second: what would be a
  * payload type of 64 to 95 with the marker is RTCP where RTCP may come.
  */
-static __always_inline enum hp_class classify(const struct hp_packet *packet, __u16 flags)
+static __always_inline enum class classify(const struct packet *packet, __u16 flags)
 {
 	const __u8 *payload = (void *)(packet->udp + 1);
 
 	if (packet->payload < 2 || (void *)(payload + 2) > packet->end)
-		return HP_OTHER;
+		return IS_OTHER;
 	if (payload[0] >= 128 && payload[0] <= 191) {
 		if (flags & HP_RTCP && payload[1] >= 192 && payload[1] <= 223)
-			return HP_IS_RTCP;
-		return flags & HP_RTP ? HP_IS_RTP : HP_OTHER;
+			return IS_RTCP;
+		return flags & HP_RTP ? IS_RTP : IS_OTHER;
 	}
 	if (payload[0] <= 3)
-		return HP_IS_STUN;
-	return payload[0] >= 20 && payload[0] <= 63 ? HP_IS_DTLS : HP_OTHER;
+		return IS_STUN;
+	return payload[0] >= 20 && payload[0] <= 63 ? IS_DTLS : IS_OTHER;
 }
 
 /* Statistics for user space, if the party itself sent it and within reason. */
-static __always_inline void copy_rtcp(struct xdp_md *ctx, const struct hp_packet *packet,
-				      const struct hp_turn *turn)
+static __always_inline void copy_rtcp(struct xdp_md *ctx, const struct packet *packet,
+				      const struct turn *turn)
 {
 	struct hp_cold *c = bpf_map_lookup_elem(&cold, &turn->index);
 	__u64 expected = READ_ONCE(turn->rule->expected);
@@ -49,26 +49,26 @@ static __always_inline void copy_rtcp(struct xdp_md *ctx, const struct hp_packet
 }
 
 /* `packets` were admitted at this port before this one. */
-static __always_inline void observe(struct xdp_md *ctx, const struct hp_packet *packet,
-				    const struct hp_turn *turn, __u32 packets)
+static __always_inline void observe(struct xdp_md *ctx, const struct packet *packet,
+				    const struct turn *turn, __u32 packets)
 {
-	const struct hp_rtp *rtp = (void *)(packet->udp + 1);
-	enum hp_class class;
+	const struct rtp_header *rtp = (void *)(packet->udp + 1);
+	enum class class;
 
 	if (!(turn->flags & (HP_RTP | HP_RTCP)))
 		return;
 	class = classify(packet, turn->flags);
-	if (class == HP_IS_RTP && packet->payload >= sizeof(*rtp) && (void *)(rtp + 1) <= packet->end) {
+	if (class == IS_RTP && packet->payload >= sizeof(*rtp) && (void *)(rtp + 1) <= packet->end) {
 		hear(turn, rtp, packets);
 		return;
 	}
 	if (turn->flags & HP_RTP)
 		hear_other(turn);
-	if (class == HP_IS_RTCP)
+	if (class == IS_RTCP)
 		copy_rtcp(ctx, packet, turn);
-	else if (class == HP_IS_STUN)
+	else if (class == IS_STUN)
 		count(HP_COUNT_stun);
-	else if (class == HP_IS_DTLS)
+	else if (class == IS_DTLS)
 		count(HP_COUNT_dtls);
 }
 

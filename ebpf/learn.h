@@ -36,7 +36,7 @@
 #define SCORE_PORT	1
 #define SCORE_EXACT	3
 
-struct hp_lesson {
+struct lesson {
 	__u32 index;		/* of rule a */
 	__u16 flags;
 	__u16 generation;
@@ -49,12 +49,12 @@ struct hp_lesson {
 	struct hp_cold *b_cold;
 };
 
-static __always_inline __u64 expected_word(const struct hp_lesson *l, __u64 endpoint, __u8 state)
+static __always_inline __u64 expected_word(const struct lesson *l, __u64 endpoint, __u8 state)
 {
 	return endpoint | ((__u64)l->generation << 2 | state) << WORD_TAG;
 }
 
-static __always_inline __u32 score(const struct hp_lesson *l, __u64 endpoint)
+static __always_inline __u32 score(const struct lesson *l, __u64 endpoint)
 {
 	__u64 signalled = READ_ONCE(l->a_cold->source);
 	bool valid = signalled >> WORD_TAG == l->generation && (__be32)signalled;
@@ -101,7 +101,7 @@ static __always_inline void note_way(struct xdp_md *ctx, struct hp_cold *c, __u6
  * each only if it still is what was read. Who loses the second race takes
  * back the first, so that both words name the winner.
  */
-static __always_inline void stand(struct xdp_md *ctx, struct hp_lesson *l, __u8 state, bool wire)
+static __always_inline void stand(struct xdp_md *ctx, struct lesson *l, __u8 state, bool wire)
 {
 	__u64 expected = expected_word(l, l->source, state);
 	__u64 learned = l->source | (__u64)l->generation << WORD_TAG;
@@ -127,7 +127,7 @@ static __always_inline void stand(struct xdp_md *ctx, struct hp_lesson *l, __u8 
 }
 
 /* Close the window on who stands, or on who was signalled. */
-static __always_inline void close_on(struct hp_lesson *l, __u64 endpoint, __u8 state)
+static __always_inline void close_on(struct lesson *l, __u64 endpoint, __u8 state)
 {
 	__u64 expected = expected_word(l, endpoint, state);
 
@@ -137,7 +137,7 @@ static __always_inline void close_on(struct hp_lesson *l, __u64 endpoint, __u8 s
 	tell(l->a_cold, l->index, HP_EVENT_CONFIRMED, expected);
 }
 
-static __always_inline __u8 first_state(const struct hp_lesson *l)
+static __always_inline __u8 first_state(const struct lesson *l)
 {
 	__u32 points = score(l, l->source);
 
@@ -152,7 +152,7 @@ static __always_inline __u8 first_state(const struct hp_lesson *l)
 }
 
 /* The first packet of a generation. */
-static __always_inline void open_window(struct xdp_md *ctx, struct hp_lesson *l, bool wire)
+static __always_inline void open_window(struct xdp_md *ctx, struct lesson *l, bool wire)
 {
 	__u64 signalled = READ_ONCE(l->a_cold->source);
 
@@ -166,7 +166,7 @@ static __always_inline void open_window(struct xdp_md *ctx, struct hp_lesson *l,
 }
 
 /* An open window whose time is over closes on who stands. */
-static __always_inline void close_in_time(struct hp_lesson *l)
+static __always_inline void close_in_time(struct lesson *l)
 {
 	__u64 standing = l->expected & WORD_ENDPOINT;
 	__u16 mode = l->flags & HP_LEARN_MASK;
@@ -179,7 +179,7 @@ static __always_inline void close_in_time(struct hp_lesson *l)
 }
 
 /* Whether a source may displace the standing one, and to which state. */
-static __always_inline __u8 displaces(const struct hp_lesson *l, __u8 state)
+static __always_inline __u8 displaces(const struct lesson *l, __u8 state)
 {
 	__u32 points = score(l, l->source), standing = score(l, l->expected & WORD_ENDPOINT);
 	__u16 mode = l->flags & HP_LEARN_MASK;
@@ -197,7 +197,7 @@ static __always_inline __u8 displaces(const struct hp_lesson *l, __u8 state)
 	return HP_UNSEEN;
 }
 
-static __always_inline int judge(struct xdp_md *ctx, struct hp_lesson *l, bool wire)
+static __always_inline int judge(struct xdp_md *ctx, struct lesson *l, bool wire)
 {
 	__u8 state, next;
 
@@ -227,7 +227,7 @@ static __always_inline int judge(struct xdp_md *ctx, struct hp_lesson *l, bool w
 __attribute__((noinline)) int learn(struct xdp_md *ctx, __u32 index, __u64 control, __u64 endpoint, __u32 wire)
 {
 	__u32 other = (__u32)control_address(control) << 16 | bpf_ntohs(control_port(control));
-	struct hp_lesson l = {
+	struct lesson l = {
 		.index = index,
 		.flags = control >> 16,
 		.generation = control_generation(control),

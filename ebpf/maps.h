@@ -63,11 +63,6 @@ struct {
 	__type(value, __u32);
 } devices SEC(".maps");
 
-struct hp_prefix {		/* key of "denied" */
-	__u32 length;		/* bits */
-	__be32 address;
-};
-
 /* The host's own addresses, broadcasts and the configured networks. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

@@ -13,7 +13,7 @@
 
 #include "maps.h"
 
-#define HP_GO_ON	(-1)	/* not decided yet; else an XDP verdict */
+#define GO_ON	(-1)	/* not decided yet; else an XDP verdict */
 
 #define IP_OFFSET	0x1fff	/* iphdr.frag_off, host order */
 #define IP_MF		0x2000
@@ -21,7 +21,7 @@
 #define READ_ONCE(x)	(*(const volatile typeof(x) *)&(x))
 #define WRITE_ONCE(x, v) (*(volatile typeof(x) *)&(x) = (v))
 
-struct hp_packet {
+struct packet {
 	void *end;
 	struct ethhdr *eth;
 	struct iphdr *ip;
@@ -32,7 +32,7 @@ struct hp_packet {
 };
 
 /* The packet as the rules so far have made it, and the rule at hand. */
-struct hp_turn {
+struct turn {
 	__be32 saddr;
 	__be32 daddr;
 	__be16 sport;
@@ -47,7 +47,7 @@ struct hp_turn {
 	struct hp_rule *rule;
 };
 
-static __always_inline enum hp_counter find_fault(struct hp_packet *packet)
+static __always_inline enum hp_counter find_fault(struct packet *packet)
 {
 	__u32 header = (void *)packet->udp - (void *)packet->ip;
 	__u32 datagram = bpf_ntohs(packet->udp->len);
@@ -64,7 +64,7 @@ static __always_inline enum hp_counter find_fault(struct hp_packet *packet)
 }
 
 /* Go on with untagged IPv4 UDP that shows its ports, pass everything else. */
-static __always_inline int parse(struct xdp_md *ctx, struct hp_packet *packet)
+static __always_inline int parse(struct xdp_md *ctx, struct packet *packet)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;
 	struct iphdr *ip = (void *)(eth + 1);
@@ -83,7 +83,7 @@ static __always_inline int parse(struct xdp_md *ctx, struct hp_packet *packet)
 		return XDP_PASS;
 	packet->udp = udp;
 	packet->fault = find_fault(packet);
-	return HP_GO_ON;
+	return GO_ON;
 }
 
 /* Knuth's multiplicative hash; relay/dataplane/addresses.py does the same. */
@@ -114,7 +114,7 @@ static __always_inline int local_index(const struct hp_host *table, __be32 addre
  * Look up the rule of the port turn is destined to at local address number
  * `local`; false if that port has none of the wanted flags.
  */
-static __always_inline bool find(struct hp_turn *turn, int local, __u16 wanted)
+static __always_inline bool find(struct turn *turn, int local, __u16 wanted)
 {
 	if (local < 0)
 		return false;

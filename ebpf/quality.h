@@ -19,7 +19,7 @@
 #define SAMPLE_EVERY	16	/* packets; a power of two */
 #define JITTER_CEILING	10000000 /* microseconds: a pause is no jitter */
 
-struct hp_rtp {
+struct rtp_header {
 	__u8 first;		/* version, padding, extension, CSRC count */
 	__u8 second;		/* marker, payload type */
 	__be16 sequence;
@@ -28,7 +28,7 @@ struct hp_rtp {
 };
 
 /* One packet as the slow functions take it: too many values for arguments. */
-struct hp_heard {
+struct heard {
 	__u32 index;
 	__u32 packets;		/* at this rule before this one, low bits */
 	__u32 ssrc;
@@ -40,7 +40,7 @@ struct hp_heard {
 
 /* A new SSRC, or the same one restarted: close the books on the one before. */
 static __always_inline void begin_period(struct hp_rule *r, struct hp_cold *c,
-					 const struct hp_heard *heard, __u32 earlier)
+					 const struct heard *heard, __u32 earlier)
 {
 	__u32 first = (HP_FIRST_CYCLE | heard->sequence) - earlier;
 	__u32 before = heard->packets - earlier;
@@ -99,7 +99,7 @@ static __always_inline void note_late(struct hp_rule *r, struct hp_cold *c, __u3
  * RFC 3550 A.1 without probation: a packet is believed at once, and a jump
  * after two packets in a row, of which the first belongs to what begins then.
  */
-__attribute__((noinline)) int sequence_anomaly(const struct hp_heard *heard)
+__attribute__((noinline)) int sequence_anomaly(const struct heard *heard)
 {
 	struct hp_rule *r;
 	struct hp_cold *c;
@@ -152,7 +152,7 @@ static __always_inline void add_jitter(struct hp_cold *c, __u64 elapsed, __s32 s
 }
 
 /* Begin a pair on the first packet of sixteen, end it on the second. */
-__attribute__((noinline)) int sample(const struct hp_heard *heard)
+__attribute__((noinline)) int sample(const struct heard *heard)
 {
 	__u64 now = bpf_ktime_get_ns() << 16, begun;
 	struct hp_cold *c;
@@ -180,7 +180,7 @@ __attribute__((noinline)) int sample(const struct hp_heard *heard)
 }
 
 /* A packet of a port that carries RTP which is not RTP itself. */
-static __always_inline void hear_other(const struct hp_turn *turn)
+static __always_inline void hear_other(const struct turn *turn)
 {
 	struct hp_cold *c = bpf_map_lookup_elem(&cold, &turn->index);
 
@@ -188,13 +188,13 @@ static __always_inline void hear_other(const struct hp_turn *turn)
 		__sync_fetch_and_add(&c->other, 1);
 }
 
-static __always_inline void hear(const struct hp_turn *turn, const struct hp_rtp *rtp, __u32 packets)
+static __always_inline void hear(const struct turn *turn, const struct rtp_header *rtp, __u32 packets)
 {
 	struct hp_rule *r = turn->rule;
 	__u32 next = r->sequence + 1;
 	bool in_order = next > HP_FIRST_CYCLE && (__u16)next == bpf_ntohs(rtp->sequence) &&
 			r->ssrc == bpf_ntohl(rtp->ssrc);
-	struct hp_heard heard;
+	struct heard heard;
 
 	if (in_order) {
 		r->sequence = next;

@@ -21,8 +21,8 @@
 #include "send.h"
 
 /* Begin with the rule of the port the packet came to. */
-static __always_inline int find_first(const struct hp_host *table, const struct hp_packet *packet,
-				      struct hp_turn *turn)
+static __always_inline int find_first(const struct hp_host *table, const struct packet *packet,
+				      struct turn *turn)
 {
 	turn->saddr = packet->ip->saddr;
 	turn->daddr = packet->ip->daddr;
@@ -34,7 +34,7 @@ static __always_inline int find_first(const struct hp_host *table, const struct 
 		return XDP_PASS;
 	if (packet->fault)
 		return drop(turn->index, packet->fault);
-	return HP_GO_ON;
+	return GO_ON;
 }
 
 /*
@@ -42,7 +42,7 @@ static __always_inline int find_first(const struct hp_host *table, const struct 
  * packet we send to ourselves would not come back, so all happens in one run.
  */
 static __always_inline int apply_rules(struct xdp_md *ctx, const struct hp_host *table,
-				       const struct hp_packet *packet, struct hp_turn *turn)
+				       const struct packet *packet, struct turn *turn)
 {
 	__u32 index = 0;
 	int action, local;
@@ -57,7 +57,7 @@ static __always_inline int apply_rules(struct xdp_md *ctx, const struct hp_host 
 			return action;
 		local = local_index(table, turn->daddr);
 		if (local < 0)
-			return HP_GO_ON;
+			return GO_ON;
 		index = turn->index;
 		if (!find(turn, local, HP_LIVE))
 			return drop(index, HP_COUNT_no_rule_at_destination);
@@ -69,8 +69,8 @@ SEC("xdp")
 int hairpin(struct xdp_md *ctx)
 {
 	const struct hp_host *table;
-	struct hp_packet packet;
-	struct hp_turn turn;
+	struct packet packet;
+	struct turn turn;
 	__u32 zero = 0;
 	int action;
 

@@ -9,7 +9,7 @@
 #define ECN_MASK	3	/* RFC 3168: the TOS bits that are not ours */
 
 /* As observed, where that belongs to what was signalled last. */
-static __always_inline __u64 destination(const struct hp_turn *turn)
+static __always_inline __u64 destination(const struct turn *turn)
 {
 	bool current = turn->learned >> 48 == turn->signalled >> 48;
 
@@ -17,7 +17,7 @@ static __always_inline __u64 destination(const struct hp_turn *turn)
 }
 
 /* Turn the packet round: from our port to the other party. */
-static __always_inline int turn_round(const struct hp_host *table, struct hp_turn *turn)
+static __always_inline int turn_round(const struct hp_host *table, struct turn *turn)
 {
 	__u64 to;
 
@@ -35,14 +35,14 @@ static __always_inline int turn_round(const struct hp_host *table, struct hp_tur
 	turn->dport = to >> 32;
 	if (!(turn->flags & HP_KEEP_TOS))
 		turn->tos = control_tos(turn->control) | (turn->tos & ECN_MASK);
-	return HP_GO_ON;
+	return GO_ON;
 }
 
 /*
  * The sum in full, for a packet that carries only its pseudo-header's: what a
  * sender on this machine leaves to a card that will not see the packet.
  */
-static __always_inline __u16 complete(struct xdp_md *ctx, const struct hp_packet *packet)
+static __always_inline __u16 complete(struct xdp_md *ctx, const struct packet *packet)
 {
 	const struct iphdr *ip = packet->ip;
 	__be16 length = packet->udp->len;
@@ -53,7 +53,7 @@ static __always_inline __u16 complete(struct xdp_md *ctx, const struct hp_packet
 }
 
 /* Write the turned packet into the frame, its checksums right. */
-static __always_inline void rewrite(struct xdp_md *ctx, struct hp_packet *packet, const struct hp_turn *turn)
+static __always_inline void rewrite(struct xdp_md *ctx, struct packet *packet, const struct turn *turn)
 {
 	struct iphdr *ip = packet->ip;
 	struct udphdr *udp = packet->udp;

@@ -21,7 +21,7 @@ static __always_inline void write_macs(struct ethhdr *eth, __u64 destination, __
 }
 
 /* User space sends it, if it has not had enough from this rule; else it is lost. */
-static __always_inline int send_up(struct xdp_md *ctx, const struct hp_packet *packet, const struct hp_turn *turn)
+static __always_inline int send_up(struct xdp_md *ctx, const struct packet *packet, const struct turn *turn)
 {
 	struct hp_cold *c = bpf_map_lookup_elem(&cold, &turn->index);
 
@@ -32,8 +32,8 @@ static __always_inline int send_up(struct xdp_md *ctx, const struct hp_packet *p
 	return drop(turn->index, HP_COUNT_no_next_hop);
 }
 
-static __always_inline int send_out(struct xdp_md *ctx, const struct hp_packet *packet,
-				    const struct hp_turn *turn, __u32 entry)
+static __always_inline int send_out(struct xdp_md *ctx, const struct packet *packet,
+				    const struct turn *turn, __u32 entry)
 {
 	struct hp_nexthop *hop = bpf_map_lookup_elem(&nexthops, &entry);
 	__u64 destination, source;
@@ -55,7 +55,7 @@ static __always_inline int send_out(struct xdp_md *ctx, const struct hp_packet *
 }
 
 /* Back the way the learned source's frames come, while no next hop is cached. */
-static __always_inline int send_back(struct xdp_md *ctx, const struct hp_packet *packet, const struct hp_turn *turn)
+static __always_inline int send_back(struct xdp_md *ctx, const struct packet *packet, const struct turn *turn)
 {
 	struct hp_cold *c = bpf_map_lookup_elem(&cold, &turn->index);
 	__u8 macs[2 * ETH_ALEN];
@@ -74,7 +74,7 @@ static __always_inline int send_back(struct xdp_md *ctx, const struct hp_packet 
 }
 
 /* The cached next hop is that of the signalled address; its slot goes by generation. */
-static __always_inline int send(struct xdp_md *ctx, const struct hp_packet *packet, const struct hp_turn *turn)
+static __always_inline int send(struct xdp_md *ctx, const struct packet *packet, const struct turn *turn)
 {
 	__u32 entry = turn->rule->nexthop[turn->signalled >> 48 & 1];
 

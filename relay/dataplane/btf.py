@@ -149,6 +149,8 @@ class _Reader:
         members = struct.iter_unpack("=III", self._raw[entry.tail : entry.tail + 12 * entry.entries])
         fields = tuple(self._field(self._string(name), kind, bits) for name, kind, bits in members)
         _refuse_holes(entry.name, fields, entry.size)
+        if entry.size % max(self._alignments(entry), default=1):
+            raise BtfError(f"struct {entry.name} is packed: name its padding")
         return Struct(entry.name, entry.size, fields)
 
     def _field(self, name: str, identity: int, bits: int) -> Field:

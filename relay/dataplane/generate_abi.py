@@ -65,7 +65,7 @@ def _counter_names(layout: Layout, text: str) -> str:
     declared = _COUNTER_LINE.findall(text)
     members = next(enum.members for enum in layout.enums if enum.name == _COUNTERS)
     if [name.removeprefix("HP_COUNT_") for name, _ in members[:-1]] != [name for _, name, _ in declared]:
-        raise SystemExit("counters.inc is not the one the object was built with: run `make build`")
+        raise BtfError("counters.inc is not the one the object was built with: run `make build`")
     lines = ["# enum hp_counter: names by index, what each says to the operator, and which are reasons of a drop"]
     lines += ["COUNTERS: Final = (", *(f'    "{name}",' for _, name, _ in declared), ")"]
     lines += ["COUNTER_TEXTS: Final = {", *(f'    "{name}": "{meaning}",' for _, name, meaning in declared), "}"]

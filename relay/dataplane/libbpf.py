@@ -365,6 +365,7 @@ class Object:
         self._path = path
         self._maps: dict[str, Map] = {}
         self._logs: dict[str, Any] = {}
+        self._loaded = False
 
     @classmethod
     def open(cls, path: Path) -> Object:
@@ -391,10 +392,10 @@ class Object:
         offset, size = self._rodata_variable(variable)
         if size != len(value):
             raise BpfError(f"variable {variable} has {size} bytes, not {len(value)}")
+        if self._loaded:
+            raise BpfError(f"set variable {variable} of {self._path}: the object is loaded already")
         length = _ffi.new("size_t *")
         data = _lib().bpf_map__initial_value(self._rodata(), length)
-        if data == _ffi.NULL:
-            raise BpfError(f"set variable {variable} of {self._path}: the object is loaded already")
         _ffi.buffer(data, length[0])[offset : offset + size] = value
 
     def load(self) -> None:
@@ -406,6 +407,7 @@ class Object:
                 if log := _text(_ffi.string(text)):
                     raise VerifierError(name, -result, log)
             raise BpfError(f"load {self._path}", -result, _last_warning())
+        self._loaded = True
         self._logs.clear()
         for map_ in self._maps.values():
             map_.fd = _lib().bpf_map__fd(map_._handle)
