@@ -303,6 +303,7 @@ class Call:
         "strict_source",
         "tags",
         "tos",
+        "unsure",
     )
 
     def __init__(
@@ -330,6 +331,8 @@ class Call:
         self.learning = Learning.DELAYED
         self.rules: dict[Endpoint, Rule] = {}
         """What the data plane holds."""
+        self.unsure: list[Rule] = []
+        """What it was given last, where that failed."""
         self.freed: list[tuple[Interface, int]] = []
         """Pairs let go by the last step, to be given back once their rules are out of force."""
         self.gone_rtp = StreamState()
@@ -465,7 +468,8 @@ class Call:
             if media.port is not None:
                 self._retire(leg, media)
             media.take(port, leg.interface)
-            self._screen(media)
+            if media.rtp.signalled is not None:
+                self._screen(media)
 
     def _retire(self, leg: Leg, media: Media) -> None:
         """Set a pair aside until the answer; one that was never answered is let go."""

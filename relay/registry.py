@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from itertools import count, islice
 from math import inf
+from typing import NamedTuple
 
 from relay import rtcp
 from relay.call import DEFAULT_TOS, Call, Media, Signal, Stream
@@ -62,8 +63,7 @@ class LoadLimit(HairpinError):
         super().__init__("Parallel session limit reached")
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of an offer or answer: one entry per m-line for the other party's SDP, and what to warn of."""
 
     call: Call
@@ -346,7 +346,9 @@ class Registry:
         new = rules(call)
         install, remove = difference(call.rules, new)
         if install:
+            call.unsure = install
             self.plane.install(install)
+            call.unsure = []
             for rule in install:
                 self._by_port[rule.local] = call
         if remove:
@@ -380,9 +382,7 @@ class Registry:
 
     def _drop(self, call: Call, now: float) -> None:
         """Take all ports and rules from a call, also those of a step that failed halfway."""
-        locals_ = dict.fromkeys(call.rules)
-        locals_.update((stream.local, None) for _, stream in call.streams() if stream.local is not None)
-        self._withdraw(locals_)
+        self._withdraw([*call.rules, *(rule.local for rule in call.unsure)])
         call.rules = {}
         call.close()
         self._give_back(call, now)

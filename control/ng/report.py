@@ -37,7 +37,11 @@ class _CallReport:
         self.now = now
         self.unix_offset = unix_offset
         self.states = {stream: plane.state(stream.local) for _, stream in call.streams() if stream.local is not None}
-        names = COPIES * sum(map(len, [*call.tags, *call.branches, *(leg.label or "" for leg in call.legs)]))
+        self.common_flags = ["strict source address"] if call.strict_source else []
+        if call.media_handover:
+            self.common_flags.append("media handover")
+        names = sum(map(len, call.tags)) + sum(map(len, call.branches))
+        names = COPIES * (names + sum(len(leg.label or "") for leg in call.legs))
         self.with_tags = names < ROOM
         self.with_media = names + PER_STREAM * len(self.states) < ROOM
 
@@ -77,11 +81,13 @@ class _CallReport:
         codec = _codec(mine, self.states.get(mine.rtp))
         if codec is not None:
             report["codec"] = codec
-        flags = ["initialized"] if mine.port is not None else []
-        flags += ["send"] if theirs.sends_to(mine) else []
-        flags += ["recv"] if mine.sends_to(theirs) else []
-        flags += ["rtcp-mux"] if line.mux is Mux.ON else []
-        report["flags"] = flags
+        flags = report["flags"] = ["initialized"] if mine.port is not None else []
+        if theirs.sends_to(mine):
+            flags.append("send")
+        if mine.sends_to(theirs):
+            flags.append("recv")
+        if line.mux is Mux.ON:
+            flags.append("rtcp-mux")
         report["streams"] = [self.stream(mine, stream) for stream in mine.streams]
         return report
 
@@ -92,30 +98,31 @@ class _CallReport:
         report: Report = {
             "local port": local.port,
             "local address": local.ip,
-            "family": _family(local),
+            "family": _family(local.ip),
             "last packet": int(at + self.unix_offset) if state.packets else 0,
             "flags": self.stream_flags(media, stream, state),
-            "stats": _counted(state),
+            "stats": {"packets": state.packets, "bytes": state.bytes, "errors": state.drops},
         }
-        endpoint = state.observed_source or stream.signalled
-        if endpoint is not None:
-            report["endpoint"] = _endpoint(endpoint)
-        if stream.signalled is not None:
-            report["advertised endpoint"] = _endpoint(stream.signalled)
+        signalled, observed = stream.signalled, state.observed_source
+        if signalled is not None:
+            report["endpoint"] = report["advertised endpoint"] = _endpoint(signalled)
+        if observed is not None and observed != signalled:
+            report["endpoint"] = _endpoint(observed)
         if state.ssrc is not None:
             report["SSRC"] = state.ssrc
         return report
 
     def stream_flags(self, media: Media, stream: Stream, state: StreamState) -> list[str]:
-        both = media.line.mux is Mux.ON
         flags = ["RTP"] if stream is media.rtp else ["RTCP"]
-        flags += ["RTCP"] if both else []
-        flags += ["filled"] if stream.destination is not None else []
-        flags += ["confirmed"] if state.confirmed else []
-        flags += ["kernelized"] if state.path is Path.FAST else []
-        flags += ["strict source address"] if self.call.strict_source else []
-        flags += ["media handover"] if self.call.media_handover else []
-        return flags
+        if media.line.mux is Mux.ON:
+            flags.append("RTCP")
+        if stream.signalled is not None and stream.refusal is None:
+            flags.append("filled")
+        if state.confirmed:
+            flags.append("confirmed")
+        if state.path is Path.FAST:
+            flags.append("kernelized")
+        return flags + self.common_flags
 
     def sources(self) -> Report:
         """What is known of each SSRC, with what its receiver says in RTCP."""
@@ -142,25 +149,35 @@ class _CallReport:
 
     def totals(self) -> Report:
         """Packets that arrived, with those at ports the call has no more."""
-        call = self.call
-        rtp, rtcp = _counted(call.gone_rtp), _counted(call.gone_rtcp)
-        for media, stream in call.streams():
-            total = rtp if stream is media.rtp else rtcp
-            for name, value in _counted(self.states[stream]).items():
-                total[name] += value
-        return {"RTP": rtp, "RTCP": rtcp}
+        sums = {True: _Sum(self.call.gone_rtp), False: _Sum(self.call.gone_rtcp)}
+        for media, stream in self.call.streams():
+            sums[stream is media.rtp].add(self.states[stream])
+        return {"RTP": sums[True].report(), "RTCP": sums[False].report()}
 
 
-def _counted(state: StreamState) -> dict[str, int]:
-    return {"packets": state.packets, "bytes": state.bytes, "errors": state.drops}
+class _Sum:
+    """Counters of several streams."""
+
+    __slots__ = ("bytes", "errors", "packets")
+
+    def __init__(self, begin: StreamState) -> None:
+        self.packets, self.bytes, self.errors = begin.packets, begin.bytes, begin.drops
+
+    def add(self, state: StreamState) -> None:
+        self.packets += state.packets
+        self.bytes += state.bytes
+        self.errors += state.drops
+
+    def report(self) -> dict[str, int]:
+        return {"packets": self.packets, "bytes": self.bytes, "errors": self.errors}
 
 
-def _family(endpoint: Endpoint) -> str:
-    return "IPv6" if ":" in endpoint.ip else "IPv4"
+def _family(ip: str) -> str:
+    return "IPv6" if ":" in ip else "IPv4"
 
 
 def _endpoint(endpoint: Endpoint) -> Report:
-    return {"family": _family(endpoint), "address": endpoint.ip, "port": endpoint.port}
+    return {"family": _family(endpoint.ip), "address": endpoint.ip, "port": endpoint.port}
 
 
 def _codec(media: Media, state: StreamState | None) -> str | None:

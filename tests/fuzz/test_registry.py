@@ -58,7 +58,7 @@ def held(call: Call) -> int:
 
 def reach(call: Call) -> set[Endpoint]:
     """Ports that may have a rule of this call."""
-    return {*call.rules, *(stream.local for _, stream in call.streams() if stream.local is not None)}
+    return {*call.rules, *(one.local for one in call.unsure)}
 
 
 class Calls(RuleBasedStateMachine):
@@ -149,4 +149,4 @@ class Calls(RuleBasedStateMachine):
 
 
 TestCalls = Calls.TestCase
-TestCalls.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestCalls.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
