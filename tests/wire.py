@@ -101,7 +101,17 @@ class Seen:
     source: Endpoint
     destination: Endpoint
     ttl: int
+    check: int
+    """The checksum in its header, 0 where there is none."""
     payload: bytes
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether its checksum is right (RFC 768)."""
+        length = 8 + len(self.payload)
+        addresses = socket.inet_aton(self.source.ip) + socket.inet_aton(self.destination.ip)
+        head = struct.pack("!HHHHHH", UDP, length, self.source.port, self.destination.port, length, self.check)
+        return _checksum(addresses + head + self.payload + bytes(length % 2)) == 0
 
 
 @dataclass
@@ -115,7 +125,7 @@ class Traffic:
 
 
 class Sniffer:
-    """Sees all IPv4 that comes in on a host's interface. Nothing is read before `stop`; the kernel keeps it."""
+    """Sees all IPv4 that comes in on a host's interface. Nothing is read before `seen`; the kernel keeps it."""
 
     def __init__(self, host: Host, interface: str) -> None:
         self._socket = host.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
@@ -152,9 +162,9 @@ def _take(found: Traffic, packet: bytes) -> None:
     if fragment & 0x3FFF:
         found.fragments += 1
     elif protocol == UDP:
-        ports = struct.unpack_from("!HH", packet, header)
-        ends = Endpoint(source, ports[0]), Endpoint(destination, ports[1])
-        found.udp.append(Seen(*ends, ttl, packet[header + 8 :]))
+        source_port, destination_port, _, check = struct.unpack_from("!HHHH", packet, header)
+        ends = Endpoint(source, source_port), Endpoint(destination, destination_port)
+        found.udp.append(Seen(*ends, ttl, check, packet[header + 8 :]))
     elif protocol == ICMP and packet[header] == UNREACHABLE:
         quoted = packet[header + 8 :]
         port: int = struct.unpack_from("!H", quoted, (quoted[0] & 15) * 4 + 2)[0]

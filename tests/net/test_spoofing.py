@@ -126,7 +126,7 @@ def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 
 
 def forgeries() -> list[bytes]:
-    """Packets to every port in turn, four of five from the attacker's network, the others from the parties' addresses."""
+    """Packets to every port in turn, four of five from the attacker's network, the rest from the parties' addresses."""
     source = random.Random(99)
     found = []
     for round_ in range(50):
