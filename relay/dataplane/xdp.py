@@ -85,6 +85,8 @@ class XdpDataplane:
             self._read_host()
             self._check_checksum()
             self._place()
+            if not self._placement.attached():
+                raise DataplaneError("no network interface leads to the media addresses: name one with --attach=IF")
             await self._probe_egress()
         except BaseException:
             await self.close()
@@ -178,6 +180,8 @@ class XdpDataplane:
     async def _place_again(self) -> None:
         try:
             self._place()
+            if not self._placement.attached():
+                raise DataplaneError("no network interface leads to the media addresses: name one with --attach=IF")
             await self._probe_egress()
         except DataplaneError as error:
             _log.error("cannot attach: %s", error)
