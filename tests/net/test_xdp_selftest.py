@@ -45,7 +45,7 @@ def test_the_probe_finds_out_what_the_kernel_does_not_say(
 def test_a_device_that_loses_frames_is_an_error_where_native_was_asked_for(quiet_table: Table) -> None:
     async def scenario() -> None:
         with pytest.raises(DataplaneError, match="does not take redirected frames"):
-            async with table.plane(mode="native"):
+            async with quiet_table.plane(mode="native"):
                 pass
         assert quiet_table.attached() == []
 

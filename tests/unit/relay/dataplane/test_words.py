@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ generations = st.integers(0, abi.GENERATION_MASK)
 addresses = st.ip_addresses(v=4).map(str)
 
 
-def record(word: int, dtype: np.dtype[np.void]) -> np.void:
+def record(word: int, dtype: np.dtype[Any]) -> Any:
     """The word as the structure the program sees."""
     return np.frombuffer(word.to_bytes(8, "little"), dtype)[0]
 

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface, ip_network
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from relay.dataplane import abi
+from relay.dataplane.host import DeniedMap, check_host, denied_networks, fill_host, missing_capabilities, room_for
+from relay.dataplane.program import Sizes, constants, nearest_hz
+from relay.errors import DataplaneError
+from relay.nic.links import Address
+
+
+def status(effective: int) -> str:
+    return f"Name:\thairpin\nCapEff:\t{effective:016x}\nCapBnd:\t0\n"
+
+
+def test_root_has_all_that_is_needed() -> None:
+    assert missing_capabilities(status(0x1FFFFFFFFFF)) == []
+
+
+def test_missing_capabilities_are_named() -> None:
+    assert missing_capabilities(status(0)) == ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_PERFMON", "CAP_BPF"]
+    assert missing_capabilities(status(1 << 12 | 1 << 39)) == ["CAP_NET_RAW", "CAP_PERFMON"]
+
+
+def test_cap_sys_admin_stands_for_those_split_from_it() -> None:
+    assert missing_capabilities(status(1 << 21 | 1 << 12)) == ["CAP_NET_RAW"]
+
+
+def test_an_old_kernel_or_a_poor_process_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "status"
+    file.write_text(status(0x1FFFFFFFFFF))
+    check_host(file, "6.1.0-18-amd64")
+    with pytest.raises(DataplaneError, match=r"Linux 6\.1 or later, this is 5\.15\.0-91-generic"):
+        check_host(file, "5.15.0-91-generic")
+    file.write_text(status(0))
+    with pytest.raises(DataplaneError, match="lacks CAP_NET_ADMIN, CAP_NET_RAW, CAP_PERFMON, CAP_BPF"):
+        check_host(file, "6.1.0")
+
+
+def test_media_addresses_stand_where_the_program_looks() -> None:
+    table = np.zeros(1, abi.HOST)
+    media = [f"10.0.0.{number}" for number in range(1, 17)]
+    fill_host(table, media)
+    slots = {int(slot["address"]): int(slot["index"]) for slot in table[0]["slot"] if slot["address"]}
+    assert slots == {int(IPv4Address(ip)): index for index, ip in enumerate(media)}
+    assert [str(IPv4Address(int(number))) for number in table[0]["address"][:16]] == media
+
+
+def test_nothing_is_sent_to_this_hosts_other_addresses_and_broadcasts() -> None:
+    addresses = [
+        Address(2, IPv4Interface("10.0.0.1/24"), IPv4Address("10.0.0.255")),
+        Address(2, IPv4Interface("10.0.0.9/24"), None),
+        Address(3, IPv4Interface("10.1.0.1/32"), None),
+        Address(1, IPv4Interface("127.0.0.1/8"), None),
+    ]
+    denied = denied_networks([ip_network("192.168.0.0/16")], ["10.0.0.1"], addresses)
+    assert sorted(map(str, denied)) == ["10.0.0.255/32", "10.0.0.9/32", "10.1.0.1/32", "192.168.0.0/16"]
+
+
+class FakeMap:
+    def __init__(self) -> None:
+        self.held: set[bytes] = set()
+
+    def update(self, key: bytes, value: bytes) -> None:
+        self.held.add(key)
+
+    def delete(self, key: bytes) -> None:
+        self.held.remove(key)
+
+
+def test_the_denied_map_holds_exactly_what_is_set() -> None:
+    fake = FakeMap()
+    denied = DeniedMap(fake)  # type: ignore[arg-type]
+    denied.set([ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")])
+    denied.set([ip_network("10.0.0.0/8"), ip_network("192.0.2.1/32")])
+    denied.set([ip_network("192.0.2.1/32")])
+    (key,) = fake.held
+    assert np.frombuffer(key, abi.PREFIX)[0].tolist() == (32, int(IPv4Address("192.0.2.1")))
+
+
+@pytest.mark.parametrize(
+    ("media", "message"),
+    [
+        ([], "no media address"),
+        (["10.0.0.1", "10.0.0.1"], "given twice"),
+        (["10.0.0.1", "10.0.0.2", "10.0.0.3"], "3 media addresses are more than --max-addresses=2"),
+    ],
+)
+def test_media_addresses_that_cannot_be_served(media: list[str], message: str) -> None:
+    with pytest.raises(DataplaneError, match=message):
+        room_for(media, 2)
+
+
+@pytest.mark.parametrize(("hz", "shift", "rate"), [(100, 5, 640), (250, 6, 512), (300, 6, 427), (1000, 8, 512)])
+def test_ticks_are_about_a_quarter_second_on_every_kernel(hz: int, shift: int, rate: int) -> None:
+    found = np.frombuffer(constants(Sizes(65536, 2000, 16), hz), abi.SETTINGS)[0]
+    assert (found["tick_shift"], found["rate_per_tick"]) == (shift, rate)
+    assert found["window_jiffies"] == 3 * hz
+    assert 0.75 <= found["slow_ticks"] * (1 << shift) / hz <= 1.3
+    assert found["slow_packets"] == 16
+
+
+@pytest.mark.parametrize(("jiffies", "hz"), [(10, 100), (9, 100), (25, 250), (26, 250), (30, 300), (101, 1000)])
+def test_the_tick_rate_is_the_nearest_that_kernels_have(jiffies: int, hz: int) -> None:
+    assert nearest_hz(jiffies, 100_000_000) == hz

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import errno
+from ipaddress import IPv4Interface
+
+import pytest
+
+from relay.dataplane.devices import Attachments, Devmap, attach_points
+from relay.dataplane.libbpf import BpfError, XdpMode
+from relay.dataplane.placement import Placement, devices_of
+from relay.errors import DataplaneError
+from relay.nic.links import Address, Link
+
+MAC = bytes(6)
+
+
+def link(index: int, name: str, kind: str = "", *, master: int = 0, lower: int = 0, mac: bytes = MAC) -> Link:
+    return Link(index, name, kind, mac, 1500, True, True, name == "lo", lower, master)
+
+
+HOST = {
+    found.index: found
+    for found in (
+        link(1, "lo"),
+        link(2, "eth0"),
+        link(3, "eth1"),
+        link(4, "bond0", "bond"),
+        link(5, "slave0", master=4),
+        link(6, "slave1", master=4),
+        link(7, "eth0.100", "vlan", lower=2),
+        link(8, "tun0", "tun", mac=b""),
+        link(9, "dummy0", "dummy"),
+    )
+}
+
+
+@pytest.mark.parametrize(
+    ("devices", "names"),
+    [
+        ([2], ["eth0"]),
+        ([4], ["slave0", "slave1"]),
+        ([2, 4], ["eth0", "slave0", "slave1"]),
+        ([7], ["eth0.100"]),
+        ([1, 8, 99], []),
+    ],
+)
+def test_the_lowest_devices_are_attached_to(devices: list[int], names: list[str]) -> None:
+    assert sorted(point.name for point in attach_points(HOST, devices).values()) == names
+
+
+def test_a_vlan_device_takes_generic_xdp_only() -> None:
+    assert attach_points(HOST, [7])[7].generic == "eth0.100 is a vlan device"
+    assert attach_points(HOST, [2])[2].generic == ""
+
+
+def address(ip: str, ifindex: int) -> Address:
+    return Address(ifindex, IPv4Interface(ip), None)
+
+
+@pytest.mark.parametrize(
+    ("media", "in_use", "default", "expected"),
+    [
+        (["10.0.0.1"], set(), {3}, {2}),
+        (["10.0.0.1"], {3}, set(), {2, 3}),
+        (["10.9.0.1"], set(), {3}, {3}),
+        (["10.9.0.2"], {2}, {3}, {2, 3}),
+        (["10.9.0.1"], set(), set(), {2, 3}),
+        (["10.0.0.1", "10.9.0.1"], set(), {3}, {2, 3}),
+    ],
+)
+def test_devices_follow_addresses_and_routes(
+    media: list[str], in_use: set[int], default: set[int], expected: set[int]
+) -> None:
+    addresses = [address("10.0.0.1/24", 2), address("10.1.0.1/24", 3), address("10.9.0.1/32", 1)]
+    addresses.append(address("10.9.0.2/32", 9))
+    assert devices_of(media, addresses, HOST, in_use, default) - {9} == expected
+
+
+class FakeLink:
+    def __init__(self, program: FakeProgram, ifindex: int) -> None:
+        self.program, self.index = program, ifindex
+
+    def ifindex(self) -> int:
+        return 0 if self.index in self.program.gone else self.index
+
+    def close(self) -> None:
+        self.program.attached.pop(self.index)
+
+
+class FakeProgram:
+    """Attaches to what the test lets it; counts how often traffic was interrupted by a change of mode."""
+
+    def __init__(self) -> None:
+        self.attached: dict[int, XdpMode] = {}
+        self.native_error = 0
+        self.tries = 0
+        self.gone: set[int] = set()
+
+    def attach_xdp(self, ifindex: int, mode: XdpMode) -> FakeLink:
+        self.tries += 1
+        if mode is XdpMode.NATIVE and self.native_error:
+            raise BpfError("attach", self.native_error)
+        self.attached[ifindex] = mode
+        return FakeLink(self, ifindex)
+
+
+class FakeMap:
+    def update(self, key: bytes, value: bytes) -> None:
+        pass
+
+
+class Bench:
+    def __init__(self, mode: str = "auto", names: tuple[str, ...] = ()) -> None:
+        self.program = FakeProgram()
+        self.refusing: set[str] = set()
+        devmap = Devmap(FakeMap())  # type: ignore[arg-type]
+        devmap.slot(2), devmap.slot(3)
+        attachments = Attachments(self.program, lambda _: 42)  # type: ignore[arg-type]
+        self.placement = Placement(attachments, devmap, lambda found: found.name not in self.refusing, mode, names)
+
+    def place(self, *devices: int) -> dict[int, XdpMode]:
+        self.placement.place(HOST, devices)
+        return self.program.attached
+
+
+def test_native_where_it_works() -> None:
+    bench = Bench()
+    assert bench.place(2, 3) == {2: XdpMode.NATIVE, 3: XdpMode.NATIVE}
+    assert not any("not native" in line for line in bench.placement.describe())
+
+
+def test_one_driver_without_native_xdp_makes_all_generic() -> None:
+    bench = Bench()
+    bench.program.native_error = errno.EOPNOTSUPP
+    assert bench.place(2, 3) == {2: XdpMode.GENERIC, 3: XdpMode.GENERIC}
+    assert "not native: attach: Operation not supported" in bench.placement.describe()[-1]
+
+
+def test_one_device_that_takes_no_redirects_makes_all_generic_while_it_does() -> None:
+    bench = Bench()
+    bench.refusing = {"eth1"}
+    assert set(bench.place(2, 3).values()) == {XdpMode.GENERIC}
+    assert bench.placement.describe()[-1] == "not native: eth1 does not take redirected frames"
+    bench.refusing = set()
+    assert set(bench.place(2, 3).values()) == {XdpMode.NATIVE}
+
+
+def test_a_generic_plane_is_not_interrupted_by_another_try() -> None:
+    bench = Bench()
+    bench.refusing = {"eth1"}
+    bench.place(2, 3)
+    tries = bench.program.tries
+    bench.place(2, 3)
+    assert bench.program.tries == tries
+
+
+def test_a_mode_asked_for_is_kept() -> None:
+    assert Bench("generic").place(2) == {2: XdpMode.GENERIC}
+    bench = Bench("native")
+    bench.refusing = {"eth0"}
+    with pytest.raises(DataplaneError, match="native XDP does not work here: eth0"):
+        bench.place(2)
+    assert bench.program.attached == {}
+
+
+def test_another_program_is_named_and_not_taken_for_a_missing_feature() -> None:
+    bench = Bench()
+    bench.program.native_error = errno.EBUSY
+    with pytest.raises(DataplaneError, match="eth0 carries XDP program 42 already"):
+        bench.place(2)
+
+
+def test_named_interfaces_override_the_choice() -> None:
+    assert Bench(names=("eth1",)).place(2) == {3: XdpMode.NATIVE}
+    with pytest.raises(DataplaneError, match="no interface eth9"):
+        Bench(names=("eth9",)).place(2)
+
+
+def test_what_is_wanted_no_more_is_let_go_and_what_came_back_attached_anew() -> None:
+    bench = Bench()
+    bench.place(2, 3)
+    assert bench.place(3) == {3: XdpMode.NATIVE}
+    bench.program.gone = {3}
+    assert bench.placement.attached() == set()
+    bench.program.gone = set()
+    assert bench.place(3) == {3: XdpMode.NATIVE}
+
+
+def test_a_devmap_gives_each_device_a_place_and_takes_it_back() -> None:
+    devmap = Devmap(FakeMap())  # type: ignore[arg-type]
+    assert [devmap.slot(2), devmap.slot(3), devmap.slot(2)] == [0, 1, 0]
+    devmap.forget_missing({3: HOST[3]})
+    assert devmap.devices() == {3}
+    assert [devmap.slot(index) for index in range(100, 163)] == [*range(2, 64), 0]
+    assert devmap.slot(200) is None
