@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from control.ops import operators
 from control.ops.operators import OperatorError, OperatorSocket
@@ -32,6 +33,20 @@ def fail(arguments: Mapping[str, Any]) -> list[Any]:
 def flood(arguments: Mapping[str, Any]) -> Iterator[str]:
     while True:
         yield "x" * 10_000
+
+
+OnLoop = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def on_loop(request: pytest.FixtureRequest) -> OnLoop:
+    """Runs a coroutine on each of the loops the relay runs on."""
+
+    def run(coroutine: Coroutine[Any, Any, None]) -> None:
+        with asyncio.Runner(loop_factory=request.param) as runner:
+            runner.run(coroutine)
+
+    return run
 
 
 HANDLERS = {"count": count, "refuse": refuse, "fail": fail, "flood": flood}
@@ -61,7 +76,7 @@ def request(command: str, **arguments: Any) -> bytes:
     return json.dumps({"command": command, "arguments": arguments}).encode() + b"\n"
 
 
-def test_items_then_done_and_several_requests(tmp_path: Path) -> None:
+def test_items_then_done_and_several_requests(on_loop: OnLoop, tmp_path: Path) -> None:
     async def run() -> None:
         async with serving(tmp_path / "s"):
             replies = await say(tmp_path / "s", request("count", to=2), request("refuse"), request("count"))
@@ -73,7 +88,7 @@ def test_items_then_done_and_several_requests(tmp_path: Path) -> None:
                 {"done": True},
             ]
 
-    asyncio.run(run())
+    on_loop(run())
 
 
 @pytest.mark.parametrize(
@@ -90,26 +105,28 @@ def test_items_then_done_and_several_requests(tmp_path: Path) -> None:
         (b"x" * (operators.REQUEST_BYTES * 3) + b"\n", "a request is one line of at most 65536 bytes"),
     ],
 )
-def test_nonsense_is_answered_and_the_relay_goes_on(tmp_path: Path, line: bytes, error: str) -> None:
+def test_nonsense_is_answered_and_the_relay_goes_on(on_loop: OnLoop, tmp_path: Path, line: bytes, error: str) -> None:
     async def run() -> None:
         async with serving(tmp_path / "s"):
             assert await say(tmp_path / "s", line) == [{"error": error}]
             assert await say(tmp_path / "s", request("count")) == [{"done": True}]
 
-    asyncio.run(run())
+    on_loop(run())
 
 
-def test_a_failing_command_is_logged_with_its_traceback(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_command_is_logged_with_its_traceback(
+    on_loop: OnLoop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def run() -> None:
         async with serving(tmp_path / "s"):
             replies = await say(tmp_path / "s", request("fail"), request("count"))
             assert replies == [{"error": "the relay failed at this command: see its log"}, {"done": True}]
 
-    asyncio.run(run())
+    on_loop(run())
     assert caplog.records[-1].exc_info is not None
 
 
-def test_only_the_owner_may_open_it_and_it_goes_with_the_relay(tmp_path: Path) -> None:
+def test_only_the_owner_may_open_it_and_it_goes_with_the_relay(on_loop: OnLoop, tmp_path: Path) -> None:
     path = tmp_path / "folder" / "s"
 
     async def run() -> None:
@@ -119,10 +136,10 @@ def test_only_the_owner_may_open_it_and_it_goes_with_the_relay(tmp_path: Path) -
             await socket.close()
             assert not path.exists()
 
-    asyncio.run(run())
+    on_loop(run())
 
 
-def test_a_dead_relays_socket_is_replaced_and_a_live_ones_is_not(tmp_path: Path) -> None:
+def test_a_dead_relays_socket_is_replaced_and_a_live_ones_is_not(on_loop: OnLoop, tmp_path: Path) -> None:
     path = tmp_path / "s"
 
     async def run() -> None:
@@ -136,11 +153,11 @@ def test_a_dead_relays_socket_is_replaced_and_a_live_ones_is_not(tmp_path: Path)
         async with serving(path):
             assert await say(path, request("count")) == [{"done": True}]
 
-    asyncio.run(run())
+    on_loop(run())
 
 
 def test_a_reader_that_stops_is_dropped_while_others_are_served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    on_loop: OnLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(operators, "PATIENCE", 0.3)
     path = tmp_path / "s"
@@ -156,10 +173,10 @@ def test_a_reader_that_stops_is_dropped_while_others_are_served(
                 assert not standing
             writer.close()
 
-    asyncio.run(run())
+    on_loop(run())
 
 
-def test_silent_and_too_many_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_and_too_many_clients(on_loop: OnLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operators, "PATIENCE", 1.0)
     monkeypatch.setattr(operators, "CLIENTS", 2)
     path = tmp_path / "s"
@@ -174,4 +191,4 @@ def test_silent_and_too_many_clients(tmp_path: Path, monkeypatch: pytest.MonkeyP
                 writer.close()
             assert await say(path, request("count")) == [{"done": True}]
 
-    asyncio.run(run())
+    on_loop(run())
