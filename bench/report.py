@@ -33,11 +33,15 @@ class Report:
         where = "{cores} x {processor}, Linux {kernel}, commit {commit}, {date}".format(**self.machine)
         return f"bench.{self.bench}: {where}"
 
+    def as_dict(self) -> dict[str, Any]:
+        """All of it, for json."""
+        return asdict(self)
+
     def save(self) -> Path:
         """Write the report into bench/results, over the last one of this bench."""
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{self.bench}.json"
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        path.write_text(json.dumps(self.as_dict(), indent=1) + "\n")
         return path
 
 

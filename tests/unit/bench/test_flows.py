@@ -34,7 +34,8 @@ def reference_packet(flow: Flow, ssrc: int, payload: bytes) -> IP:
     rtp = bytes([0x80, 0]) + bytes(6) + ssrc.to_bytes(4, "big") + payload
     ip = IP(src=flow.source.ip, dst=flow.destination.ip, ttl=64, id=0, flags="DF")
     packet = Ether() / ip / UDP(sport=flow.source.port, dport=flow.destination.port) / rtp
-    return Ether(bytes(packet))[IP]
+    rebuilt: IP = Ether(bytes(packet))[IP]
+    return rebuilt
 
 
 @given(FLOWS, st.binary(max_size=200))
