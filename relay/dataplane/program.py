@@ -25,7 +25,6 @@ _WINDOW_SECONDS = 3
 _HZ_CHOICES = (100, 250, 300, 1000)
 _HZ_SAMPLE_SECONDS = 0.1
 _CLOCKS = struct.Struct("=QQ")  # struct hp_clocks
-_MAX_RATE_PER_TICK = 65535
 _MAX_SLOW_PACKETS = 255
 
 
@@ -44,7 +43,7 @@ def constants(sizes: Sizes, hz: int) -> bytes:
     tick_seconds = (1 << shift) / hz
     settings = np.zeros((), abi.SETTINGS)
     settings["tick_shift"] = shift
-    settings["rate_per_tick"] = min(max(round(sizes.port_rate * tick_seconds), 1), _MAX_RATE_PER_TICK)
+    settings["rate_per_tick"] = max(round(sizes.port_rate * tick_seconds), 1)
     settings["window_jiffies"] = _WINDOW_SECONDS * hz
     settings["slow_ticks"] = max(round(1 / tick_seconds), 1)
     settings["slow_packets"] = min(sizes.slow_rate, _MAX_SLOW_PACKETS)

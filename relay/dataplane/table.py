@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +98,10 @@ def clock_words(clocks: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
     entries = [kind | (hertz // _CLOCK_UNIT if not hertz % _CLOCK_UNIT else 0) << 16 for kind, hertz in clocks]
     entries = (entries + [_UNUSED_CLOCK] * _CLOCKS)[:_CLOCKS]
     return tuple(low | high << 32 for low, high in zip(entries[::2], entries[1::2], strict=True))
+
+
+def _is_ipv4(ip: str | None) -> TypeGuard[str]:
+    return ip is not None and ":" not in ip
 
 
 class RuleTable:
@@ -287,9 +292,10 @@ class RuleTable:
         """The cold fields a learning window compares with, before the control word that opens it."""
         rule = entry.rule
         base = entry.index * _COLD_QUADS
-        preferred = rule.preferred_source
-        self._cold_words[entry.index * _COLD_WORDS + _PREFERRED] = be32(preferred) if preferred else 0
-        self._cold[base + _SOURCE] = peer(entry.folded or rule.signalled_source, entry.generation)
+        preferred, source = rule.preferred_source, entry.folded or rule.signalled_source
+        # A party of the other address family is nobody whose packets could come in here.
+        self._cold_words[entry.index * _COLD_WORDS + _PREFERRED] = be32(preferred) if _is_ipv4(preferred) else 0
+        self._cold[base + _SOURCE] = peer(source if source and _is_ipv4(source.ip) else None, entry.generation)
         for offset, word in enumerate(clock_words(rule.clocks), base + _CLOCK):
             self._cold[offset] = word
 

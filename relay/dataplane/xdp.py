@@ -183,7 +183,7 @@ class XdpDataplane:
             if not self._placement.attached():
                 raise DataplaneError("no network interface leads to the media addresses: name one with --attach=IF")
             await self._probe_egress()
-        except DataplaneError as error:
+        except (DataplaneError, OSError) as error:  # an interface may go while it is looked at
             _log.error("cannot attach: %s", error)
 
     async def _load(self) -> None:

@@ -225,6 +225,15 @@ def test_a_refused_destination_stays_without_an_address(bench: Bench, refused: E
     assert bench.word(FACING_A, "control")["flags"] & abi.LIVE
 
 
+def test_a_party_of_the_other_address_family_is_nobody(bench: Bench) -> None:
+    bench.table.install(pair(a=Endpoint("2001:db8::1", 4000), preferred_source="2001:db8::2"))
+    entry = bench.table.get(FACING_B)
+    assert entry
+    assert entry.refused
+    assert int(bench.cold(FACING_A)["source"]) == peer(None, bench.generations()[0])
+    assert int(bench.cold(FACING_A)["preferred"]) == 0
+
+
 def test_what_is_refused_may_change(bench: Bench) -> None:
     from ipaddress import ip_network
 
