@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ class Scene:
         counted: dict[str, int] = self.relay.operator("status")[0]["counters"]["data plane"]
         return counted
 
-    def rules(self, *call_ids: str) -> list[dict[str, int]]:
+    def rules(self, *call_ids: str) -> list[dict[str, Any]]:
         return [rule for rule in self.relay.operator("rules") if rule["call_id"] in call_ids]
 
 
@@ -69,7 +70,7 @@ def scene() -> Iterator[Scene]:
 
 
 def chain(scene: Scene, length: int, caller: Endpoint, callee: Endpoint) -> list[Dialogue]:
-    """As many calls in a row: each offers the relay's ports of the one before, each is answered with those behind it."""
+    """Calls in a row: each offers the relay's ports of the one before and is answered with those of the one behind."""
     calls = [Dialogue(scene.proxy, f"chain-{length}-{number}-{caller.port}") for number in range(length)]
     offered, answered = caller, callee
     for call in calls:
