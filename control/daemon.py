@@ -46,8 +46,8 @@ TICK = 1.0
 """Seconds between two looks at the calls' timers."""
 BUSY_PORTS_EVERY = 10
 """Ticks between two looks at the ports other programs hold."""
-FAR_AWAY = ("198.41.0.4", 9)
-"""Any public address (a root of the DNS): routes to it are looked up, nothing is sent."""
+FAR_AWAY = ("192.0.2.1", 9)
+"""An address for documentation (RFC 5737): only the default route leads there; nothing is sent."""
 
 
 def main(arguments: Sequence[str]) -> int:
