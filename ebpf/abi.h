@@ -235,7 +235,8 @@ enum hp_counter {
 /* Set before load; constants to the program. */
 struct hp_settings {
 	__u32 tick_shift;	/* jiffies >> this = a tick, about 1/4 s */
-	__u32 rate_per_tick;	/* packets one port takes per tick, < 65536 */
+	__u32 rate_per_tick;	/* packets one port takes per tick; no limit
+				 * from 65536 on */
 	__u32 window_jiffies;	/* length of a learning window: 3 s */
 	__u32 slow_ticks;	/* ticks in one budget period: 1 s */
 	__u32 slow_packets;	/* packets and events one rule may send up in

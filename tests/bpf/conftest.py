@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.bpf.compiler import HOUSE
 from tests.bpf.switchboard import Switchboard
-
-HOUSE = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")

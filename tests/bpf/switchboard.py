@@ -113,11 +113,11 @@ def mac(text: str) -> list[int]:
 class Switchboard:
     """The loaded program and its tables. `clear` between two tests."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, rate: int = RATE) -> None:
         self.object = Object.open(path)
         self.object.check_layout(abi.DIGEST)
         settings = np.zeros((), abi.SETTINGS)
-        settings["tick_shift"], settings["rate_per_tick"] = _TICK_SHIFT, RATE
+        settings["tick_shift"], settings["rate_per_tick"] = _TICK_SHIFT, rate
         settings["window_jiffies"], settings["slow_ticks"], settings["slow_packets"] = WINDOW, 4, SLOW_PACKETS
         self.object.set_rodata("settings", settings.tobytes())
         for name in ("rules", "cold"):

@@ -12,7 +12,7 @@ import pytest
 from relay.dataplane import abi
 from relay.dataplane.addresses import address_slot
 from relay.types import Endpoint
-from tests.bpf.conftest import HOUSE
+from tests.bpf.compiler import HOUSE
 from tests.bpf.switchboard import PORT_A, XDP_PASS, XDP_REDIRECT, A, Switchboard, datagram
 
 RECORDS = {f"hp_{name.lower()}": value for name, value in vars(abi).items() if isinstance(value, np.dtype)}

@@ -16,6 +16,7 @@ import pytest
 
 from relay.dataplane import abi
 from relay.dataplane.libbpf import BpfError, Link, Map, MapFull, Object, VerifierError, XdpMode
+from tests.bpf.compiler import compiled
 
 BPFFS = Path("/sys/fs/bpf")
 KEY = struct.Struct("=I")
@@ -36,15 +37,6 @@ def pin() -> Iterator[Path]:
     path = BPFFS / f"hp-test-{uuid.uuid4().hex[:8]}"
     yield path
     path.unlink(missing_ok=True)
-
-
-def compiled(folder: Path, source: str) -> Path:
-    """A BPF object from C."""
-    text, result = folder / "program.bpf.c", folder / "program.bpf.o"
-    text.write_text('#include <linux/bpf.h>\n#include <bpf/bpf_helpers.h>\nchar l[] SEC("license") = "GPL";\n' + source)
-    include = f"/usr/include/{os.uname().machine}-linux-gnu"
-    subprocess.run(["clang", "-target", "bpf", "-g", "-O2", "-I", include, "-c", text, "-o", result], check=True)
-    return result
 
 
 class TestOpening:
