@@ -13,10 +13,10 @@ PYTHON := .venv/bin/python
 PROGRAM := build/relay.bpf.o
 SOURCES := $(wildcard relay control tests bench)
 
-# Root is asked for where namespaces are made and XDP programs loaded. Whoever is root already needs no sudo.
-AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=CI,TERM)
-# Nothing that root runs leaves files of root's in the tree.
-PYTEST := -B -m pytest --no-skips -p no:cacheprovider
+# Root is asked for where namespaces are made and XDP programs loaded, and leaves no files of its own in the tree.
+# Whoever is root already needs no sudo.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=CI,TERM PYTHONDONTWRITEBYTECODE=1)
+PYTEST := -m pytest --no-skips -p no:cacheprovider
 
 .PHONY: help
 help: ## Show this list
@@ -47,7 +47,7 @@ clean: ## Remove all that was built, the virtual environment included
 
 .PHONY: demo
 demo: test-packages build privileges ## Real Kamailio, real calls, a live table of streams: the relay at work in a laboratory
-	@$(AS_ROOT) $(PYTHON) -B -m tests.demo
+	@$(AS_ROOT) $(PYTHON) -m tests.demo
 
 ## Test, by what a tier needs
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,7 @@ SLOW_PER_NEXT_HOP = 5
 class Run:
     """One run of fifty calls, as it was seen from all sides."""
 
+    native: bool
     pairs: list[tuple[Party, Party]]
     streams: list[Stream]
     """The relay's own view while all calls stood."""
@@ -35,7 +37,8 @@ class Run:
     evidence: Evidence
     held: tuple[list[object], list[object], int]
     """Calls, rules and ports in use after the delete delay."""
-    counters: dict[str, int]
+    status: dict[str, Any]
+    """Of the relay, before it ended."""
     exit_code: int
 
     @property
@@ -53,7 +56,8 @@ def place_calls(lab: Lab, *, native: bool) -> Run:
     """Native XDP can send where the wire's other end takes redirected frames; on plain veth the relay runs generic."""
     network = standard_network(lab, napi=native)
     relay = Relay(network.relay, network.RELAY_ADDRESS, f"--delete-delay={DELETE_DELAY}")
-    seen: dict[str, list[int] | list[Stream]] = {}
+    streams: list[Stream] = []
+    sockets: list[int] = []
     with Telephones(network, calls=CALLS, seconds=SECONDS) as telephones:
         start_kamailio(network.proxy, network.PROXY_ADDRESS, relay.ng, f"replace-origin TOS={EF}")
         witness = Witness(lab, network)
@@ -61,15 +65,16 @@ def place_calls(lab: Lab, *, native: bool) -> Run:
         begun = time.monotonic()
 
         def look() -> None:
-            if not seen and time.monotonic() - begun > SECONDS * 0.9 and len(telephones.pairs()) == CALLS:
-                seen.update(streams=list(relay.streams()), sockets=media_sockets(network.relay, MEDIA_PORTS))
+            if not streams and time.monotonic() - begun > SECONDS * 0.9 and len(telephones.pairs()) == CALLS:
+                streams.extend(relay.streams())
+                sockets.extend(media_sockets(network.relay, MEDIA_PORTS))
 
         telephones.wait(look)
         held = wait_until_empty(relay)
-        counters = all_counters(relay)
+        status = relay.operator("status")[0]
         evidence = witness.testify()
         exit_code = relay.stop()
-        return Run(telephones.pairs(), seen["streams"], seen["sockets"], evidence, held, counters, exit_code)  # type: ignore[arg-type]
+    return Run(native, telephones.pairs(), streams, sockets, evidence, held, status, exit_code)
 
 
 def wait_until_empty(relay: Relay) -> tuple[list[object], list[object], int]:
@@ -78,11 +83,6 @@ def wait_until_empty(relay: Relay) -> tuple[list[object], list[object], int]:
         time.sleep(0.1)
     ports = sum(interface["ports_used"] for interface in relay.operator("status")[0]["interfaces"])
     return list(relay.operator("list")), list(relay.operator("rules")), ports
-
-
-def all_counters(relay: Relay) -> dict[str, int]:
-    groups = relay.operator("status")[0]["counters"].values()
-    return {name: value for group in groups for name, value in group.items()}
 
 
 def test_all_calls_are_set_up_on_both_sides(run: Run) -> None:
@@ -145,6 +145,18 @@ def test_the_relay_sees_each_stream_as_it_is(run: Run) -> None:
     assert all(stream["path"] == "fast path" for stream in rtp)
     assert all(stream["packets"] > 0 and stream["lost"] == 0 and stream["drops"] == 0 for stream in rtp)
     assert all(stream["observed"] == stream["signalled"] for stream in rtp)
+
+
+def test_the_relay_counts_what_the_wire_saw(run: Run) -> None:
+    counters = run.status["counters"]["data plane"]
+    assert counters["forwarded"] == run.evidence.forwarded_in_xdp
+    assert counters["slow_path"] == run.evidence.slow.total()
+    assert counters["rtcp_copied"] > 0
+
+
+def test_the_relay_says_which_xdp_it_uses(run: Run) -> None:
+    said = " ".join(run.status["dataplane"])
+    assert ("native XDP on eth0" if run.native else "generic XDP on eth0") in said
 
 
 def test_nothing_is_left_after_the_delete_delay(run: Run) -> None:
