@@ -7,6 +7,7 @@ surrogate escapes and go out again as the same bytes.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from relay.errors import HairpinError
@@ -168,27 +169,51 @@ def encode(value: Any) -> bytes:
 
 
 def _append(parts: list[str], value: Any) -> None:
-    if isinstance(value, str):
-        parts.append(f"{len(value) if value.isascii() else len(to_bytes(value))}:{value}")
-    elif isinstance(value, int):
-        parts.append(f"i{int(value)}e")
-    elif isinstance(value, dict):
-        parts.append("d")
+    """Write one value. Plain ints and ASCII strings in a dictionary, most of a report, are written in its own loop."""
+    if isinstance(value, dict):
+        add = parts.append
+        add("d")
         for key, item in value.items():
-            if not isinstance(key, str | bytes):
-                raise TypeError(f"a bencode key must be a string, not {type(key).__name__}")
-            _append(parts, key)
-            _append(parts, item)
-        parts.append("e")
+            add(_key(key))
+            kind = type(item)
+            if kind is int:
+                add(f"i{item}e")
+            elif kind is str and item.isascii():
+                add(f"{len(item)}:{item}")
+            else:
+                _append(parts, item)
+        add("e")
+    elif isinstance(value, str):
+        parts.append(_text(value))
     elif isinstance(value, list | tuple):
         parts.append("l")
         for item in value:
             _append(parts, item)
         parts.append("e")
+    elif isinstance(value, int):
+        parts.append(f"i{int(value)}e")
     elif isinstance(value, bytes):
-        parts.append(f"{len(value)}:{value.decode('utf-8', 'surrogateescape')}")
+        parts.append(_blob(value))
     else:
         raise TypeError(f"bencode has no {type(value).__name__}")
+
+
+@lru_cache(maxsize=1024)
+def _key(key: str | bytes) -> str:
+    """A dictionary's key; nearly all are the same few words."""
+    if isinstance(key, str):
+        return _text(key)
+    if isinstance(key, bytes):
+        return _blob(key)
+    raise TypeError(f"a bencode key must be a string, not {type(key).__name__}")
+
+
+def _text(value: str) -> str:
+    return f"{len(value) if value.isascii() else len(to_bytes(value))}:{value}"
+
+
+def _blob(value: bytes) -> str:
+    return f"{len(value)}:{value.decode('utf-8', 'surrogateescape')}"
 
 
 def to_bytes(text: str) -> bytes:
