@@ -25,20 +25,26 @@ BUFFER = 32 << 20
 BATCH_SECONDS = 0.005
 
 
-def ipv4(source: str, destination: str, body: bytes, *, protocol: int = UDP, ttl: int = 64, fragment: int = 0) -> bytes:
-    """An IPv4 packet without options, its header checksum right; `fragment` is the word of flags and offset."""
-    addresses = socket.inet_aton(source) + socket.inet_aton(destination)
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0x4850, fragment, ttl, protocol, 0)
-    return head[:10] + struct.pack("!H", _checksum(head + addresses)) + addresses + body
+def ipv4(
+    source: str, destination: str, body: bytes, *, ttl: int = 64, fragment: int = 0, options: bytes = b""
+) -> bytes:
+    """An IPv4 packet that says it carries UDP, its header checksum right.
+
+    `fragment` is the word of flags and offset; `options` come in whole words.
+    """
+    rest = socket.inet_aton(source) + socket.inet_aton(destination) + options
+    words = 5 + len(options) // 4
+    head = struct.pack("!BBHHHBBH", 0x40 | words, 0, 4 * words + len(body), 0x4850, fragment, ttl, UDP, 0)
+    return head[:10] + struct.pack("!H", internet_checksum(head + rest)) + rest + body
 
 
-def udp(source: Endpoint, destination: Endpoint, payload: bytes, **header: int) -> bytes:
-    """A UDP datagram without a checksum (RFC 768) in its IPv4 packet; `header` as of `ipv4`."""
+def udp(source: Endpoint, destination: Endpoint, payload: bytes) -> bytes:
+    """A UDP datagram without a checksum (RFC 768) in its IPv4 packet."""
     head = struct.pack("!HHHH", source.port, destination.port, 8 + len(payload), 0)
-    return ipv4(source.ip, destination.ip, head + payload, **header)
+    return ipv4(source.ip, destination.ip, head + payload)
 
 
-def _checksum(data: bytes) -> int:
+def internet_checksum(data: bytes) -> int:
     """The Internet checksum of an even number of bytes (RFC 1071)."""
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total & 0xFFFF) + (total >> 16)
@@ -111,7 +117,7 @@ class Seen:
         length = 8 + len(self.payload)
         addresses = socket.inet_aton(self.source.ip) + socket.inet_aton(self.destination.ip)
         head = struct.pack("!HHHHHH", UDP, length, self.source.port, self.destination.port, length, self.check)
-        return _checksum(addresses + head + self.payload + bytes(length % 2)) == 0
+        return internet_checksum(addresses + head + self.payload + bytes(length % 2)) == 0
 
 
 @dataclass
