@@ -402,11 +402,13 @@ class Call:
         for mine, theirs, description in zip(near.medias, far.medias, descriptions, strict=False):
             offered = theirs.description
             mine.description = description
-            if description.rejected or offered is None or offered.rejected or mine.port is None:
+            if description.rejected or (offered is not None and offered.rejected):
                 self._let_go(mine.index)
+            if mine.port is None:
                 shown.append(REJECTED)
                 continue
-            mine.line.mux = Mux.ON if offered.rtcp_mux and description.rtcp_mux else Mux.OFF
+            muxed = description.rtcp_mux and offered is not None and offered.rtcp_mux
+            mine.line.mux = Mux.ON if muxed else Mux.OFF
             self._point(near, mine, description, signal)
             shown.append(theirs.shown(description))
         self._settle()

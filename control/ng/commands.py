@@ -158,7 +158,7 @@ def _error(text: str) -> Reply:
 
 
 def _call_id(options: Options) -> str:
-    if not options.call_id:
+    if options.call_id is None:
         raise CommandError("No call-id in message")
     return options.call_id
 

@@ -21,9 +21,12 @@ from relay.types import Learning
 __all__ = ["Options", "parse_options"]
 
 
-@dataclass(slots=True)
+@dataclass(init=False)
 class Options:
-    """What one request asks for. Identification first, then what concerns media, then what concerns the reply."""
+    """What one request asks for. Identification first, then what concerns media, then what concerns the reply.
+
+    Few of them are given in any one request: the rest are the class's own, so that none is stored for each request.
+    """
 
     sdp: str | bytes | None = None
     call_id: str | None = None
@@ -133,12 +136,15 @@ Taker = Callable[[Options, Any], bool]
 
 
 def _text(field: str) -> Taker:
+    """A word; an empty one counts as absent."""
+
     def take(options: Options, value: object) -> bool:
         if isinstance(value, int):
             value = str(value)
         if not isinstance(value, str):
             return False
-        setattr(options, field, value)
+        if value:
+            setattr(options, field, value)
         return True
 
     return take

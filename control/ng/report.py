@@ -40,8 +40,11 @@ class _CallReport:
         self.common_flags = ["strict source address"] if call.strict_source else []
         if call.media_handover:
             self.common_flags.append("media handover")
-        names = sum(map(len, call.tags)) + sum(map(len, call.branches))
-        names = COPIES * (names + sum(len(leg.label or "") for leg in call.legs))
+        first, second = call.legs
+        names = (
+            sum(map(len, call.tags)) + sum(map(len, call.branches)) + len(first.label or "") + len(second.label or "")
+        )
+        names *= COPIES
         self.with_tags = names < ROOM
         self.with_media = names + PER_STREAM * len(self.states) < ROOM
 

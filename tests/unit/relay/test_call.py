@@ -89,6 +89,13 @@ def test_an_answer_between_strangers_is_refused(standing: Stage) -> None:
         standing.answer(tags=("mallory", "trudy"))
 
 
+def test_an_answer_to_what_was_never_offered_takes_nothing_away(stage: Stage) -> None:
+    stage.offer()
+    ports, rules = stage.ports(), set(stage.plane.rules())
+    stage.answer([audio(ALICE)], tags=("bob", "alice"))
+    assert (stage.ports(), set(stage.plane.rules())) == (ports, rules)
+
+
 # -- forking
 
 
