@@ -44,6 +44,20 @@ def test_re_invites_that_change_nothing_keep_the_ports_and_lose_no_packet(networ
             assert other.rtp_received == one.rtp_sent == round(SECONDS / PERIOD)
 
 
+def test_media_flows_where_the_offer_comes_with_the_200_and_the_answer_with_the_ack(
+    network: Network, relay: Relay
+) -> None:
+    with Telephones(network, calls=CALLS, seconds=SECONDS) as telephones:
+        telephones.dial("late-caller", "late-callee")
+        telephones.wait()
+        assert len(telephones.pairs()) == CALLS
+        for one, other in telephones.pairs():
+            assert set(one.sources) == {one.remote_rtp}
+            assert set(other.sources) == {other.remote_rtp}
+            assert other.rtp_received == one.rtp_sent == one.rtp_received == other.rtp_sent
+    assert ends(lambda: relay.operator("list") or relay.operator("rules"), DELETE_DELAY + 5)
+
+
 def test_a_call_on_hold_is_shown_as_such_and_goes_on_after_it(network: Network, relay: Relay) -> None:
     seen: list[set[str]] = []
 
