@@ -27,9 +27,19 @@ class CommandError(HairpinError):
 
 
 class Commands:
-    """Runs requests against the registry. `unix_offset`: seconds from the registry's time to Unix time."""
+    """Runs requests against the registry.
 
-    def __init__(self, registry: Registry, started: float, unix_offset: float) -> None:
+    `unix_offset`: seconds from the registry's time to Unix time. `note` takes one line for the log about each request
+    that was refused and each body that was passed on with a warning.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        started: float,
+        unix_offset: float,
+        note: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self.registry = registry
         self.started = started
         self.unix_offset = unix_offset
@@ -37,6 +47,7 @@ class Commands:
         """Keys and flags that meant nothing here, in all requests."""
         self.counts: dict[str, Counter[str]] = {}
         """Commands and errors, by the address they came from."""
+        self._note = note
         self._handlers: Mapping[str, Callable[[Options, float], Reply]] = {
             "ping": self._ping,
             "offer": self._offer,
@@ -52,20 +63,23 @@ class Commands:
         counts = self.counts.get(source.ip)
         if counts is None:
             counts = self._new_source(source.ip)
-        options = None
         try:
             handler = self._find(request, counts)
             options = parse_options(request)
             self.ignored += options.ignored
-            return handler(options, now)
-        except LoadLimit as limit:
-            counts["error"] += 1
-            if options is not None and options.load_limit:
-                return {"result": "load limit", "message": str(limit)}
-            return _error(str(limit))
+            reply = handler(options, now)
         except HairpinError as error:
             counts["error"] += 1
-            return _error(str(error))
+            detail = f" ({error.detail})" if isinstance(error, SdpError) and error.detail else ""
+            self._tell(request, source, f"refused: {error}{detail}")
+            return _refusal(request, error)
+        if "warning" in reply and "sdp" in reply:
+            self._tell(request, source, reply["warning"])
+        return reply
+
+    def _tell(self, request: Mapping[str, Any], source: Endpoint, text: str) -> None:
+        command, call_id = request.get("command"), request.get("call-id", request.get("call id", ""))
+        self._note(f"{str(command)[:40]!r} of call {str(call_id)[:100]!r} from {source}: {text}")
 
     def _find(self, request: Mapping[str, Any], counts: Counter[str]) -> Callable[[Options, float], Reply]:
         command = request.get("command")
@@ -153,8 +167,11 @@ class Commands:
         return {"statistics": statistics(self.registry, self.counts, now - self.started), "result": "ok"}
 
 
-def _error(text: str) -> Reply:
-    return {"result": "error", "error-reason": text}
+def _refusal(request: Mapping[str, Any], error: HairpinError) -> Reply:
+    """The reply to a request that failed; a limit is told in the controller's way."""
+    if isinstance(error, LoadLimit) and parse_options(request).load_limit:
+        return {"result": "load limit", "message": str(error)}
+    return {"result": "error", "error-reason": str(error)}
 
 
 def _call_id(options: Options) -> str:

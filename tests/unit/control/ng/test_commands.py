@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from control.ng import bencode
+from control.ng.commands import Commands
 from control.sdp.model import SdpError
 from relay.types import Endpoint
 from tests.calls import ALICE, BOB, HOST, PROXY, Stage, above, sdp
@@ -246,6 +247,20 @@ def test_statistics_count_calls_commands_and_ports(standing: Stage) -> None:
     assert found["controlstatistics"]["totaloffercount"] == 2
     assert found["controlstatistics"]["totalerrorcount"] == 1
     assert found["interfaces"][0]["ports"] == {"min": 30000, "max": 30999, "used": 4, "free": 996}
+
+
+def test_what_is_refused_or_warned_of_is_noted_for_the_log(stage: Stage) -> None:
+    lines: list[str] = []
+    commands = Commands(stage.registry, 0.0, 0.0, lines.append)
+    commands.handle({"command": "offer", "call-id": "c\n1", "from-tag": "a", "sdp": "hello"}, PROXY, stage.now)
+    commands.handle({"command": "delete", "call-id": "c2"}, PROXY, stage.now)
+    asked = {"command": "offer", "call-id": "c3", "from-tag": "a", "sdp": sdp(ALICE), "transport-protocol": "RTP/SAVP"}
+    commands.handle(asked, PROXY, stage.now)
+    assert lines == [
+        r"'offer' of call 'c\n1' from 192.0.2.250:2222: refused: Failed to parse SDP (line 1: expected v=0)",
+        "'offer' of call 'c3' from 192.0.2.250:2222: "
+        "transport-protocol RTP/SAVP is not made from RTP/AVP: media passes unchanged",
+    ]
 
 
 def test_unknown_keys_are_counted(stage: Stage) -> None:
