@@ -95,9 +95,12 @@ class DeniedMap:
 
 
 def room_for(media: Sequence[str], max_addresses: int) -> int:
-    """Rules the tables are made for. Raises DataplaneError naming the option that is too small."""
+    """Rules the tables are made for. Raises DataplaneError for addresses that cannot be served."""
     if not media:
         raise DataplaneError("no media address is given: name one with --interface")
+    # What XDP redirects to the loopback device the kernel takes for a martian.
+    if loopback := [ip for ip in media if IPv4Address(ip).is_loopback]:
+        raise DataplaneError(f"XDP cannot serve the loopback address {loopback[0]}: name another with --interface")
     if len(set(media)) != len(media):
         raise DataplaneError("a media address is given twice")
     if len(media) > max_addresses:

@@ -87,6 +87,7 @@ def test_the_denied_map_holds_exactly_what_is_set() -> None:
     [
         ([], "no media address"),
         (["10.0.0.1", "10.0.0.1"], "given twice"),
+        (["10.0.0.1", "127.0.0.1"], "cannot serve the loopback address 127.0.0.1"),
         (["10.0.0.1", "10.0.0.2", "10.0.0.3"], "3 media addresses are more than --max-addresses=2"),
     ],
 )
