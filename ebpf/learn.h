@@ -191,25 +191,31 @@ static __always_inline __u8 displaces(const struct lesson *l, __u8 state)
 	if (state == HP_CONFIRMED)
 		return points == SCORE_EXACT && standing == SCORE_ADDRESS ? HP_CONFIRMED : HP_UNSEEN;
 	if (state == HP_WEAK)
-		return points >= SCORE_ADDRESS ? HP_CONFIRMED : HP_UNSEEN;
+		return points >= SCORE_ADDRESS && points > standing ? HP_CONFIRMED : HP_UNSEEN;
 	if (points > standing || (points == standing && mode == HP_LEARN_DELAYED))
 		return first_state(l);
 	return HP_UNSEEN;
 }
 
+/* Where the window of this generation stands. */
+static __always_inline __u8 window_state(const struct lesson *l)
+{
+	__u16 tag = l->expected >> WORD_TAG;
+
+	return tag >> 2 == l->generation ? tag & 3 : HP_UNSEEN;
+}
+
 static __always_inline int judge(struct xdp_md *ctx, struct lesson *l, bool wire)
 {
-	__u8 state, next;
+	__u8 state = window_state(l), next;
 
-	if ((__u16)(l->expected >> WORD_TAG) >> 2 != l->generation)
+	if (state == HP_UNSEEN)
 		open_window(ctx, l, wire);
-	else if ((l->expected >> WORD_TAG & 3) == HP_OPEN)
+	else if (state == HP_OPEN)
 		close_in_time(l);
-	if ((__u16)(l->expected >> WORD_TAG) >> 2 != l->generation)
+	state = window_state(l);
+	if (state == HP_UNSEEN || (l->expected & WORD_ENDPOINT) == l->source)
 		return 0;
-	if ((l->expected & WORD_ENDPOINT) == l->source)
-		return 0;
-	state = l->expected >> WORD_TAG & 3;
 	next = displaces(l, state);
 	if (next) {
 		stand(ctx, l, next, wire);

@@ -6,8 +6,8 @@
  *	find		parse.h		to a port of ours: its rule
  *	admit		admit.h		rate, source (learn.h), counters,
  *					what it is (classify.h), RTP (quality.h)
- *	turn_round	rewrite.h	from our port, to the other party
- *			relay.bpf.c	who may be a port of ours again
+ *	turn_round	rewrite.h	from our other port, to the other party;
+ *					if that is a port of ours, its rule next
  *	rewrite		rewrite.h	into the frame, checksums (csum.h)
  *	send		send.h		to the next hop
  *

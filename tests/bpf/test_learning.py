@@ -117,6 +117,17 @@ def words_address(endpoint: Endpoint) -> int:
     return int.from_bytes(words.be32(endpoint.ip).to_bytes(4, "little"), "big")
 
 
+def test_a_weak_source_that_turns_out_to_be_the_signalled_one_is_not_displaced_by_an_equal(board: Switchboard) -> None:
+    board.call()
+    play(board, [PREFERRED, TIME, PREFERRED])
+    assert board.standing(PORT_A) == (PREFERRED, WEAK)
+    board.cold(PORT_A)["preferred"] = words_address(PREFERRED)
+    play(board, [ADDRESS])
+    assert board.standing(PORT_A) == (PREFERRED, WEAK)
+    play(board, [EXACT])
+    assert board.standing(PORT_A) == (EXACT, CONFIRMED)
+
+
 @pytest.mark.parametrize("flags", [OFF, abi.FIXED, abi.FIXED | HEURISTIC])
 def test_a_fixed_source_is_expected_and_nothing_is_learned(board: Switchboard, flags: int) -> None:
     board.call(flags)
