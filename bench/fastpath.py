@@ -73,6 +73,7 @@ def by_itself(field: Field, rules: int, rounds: int, figure: dict[str, Any]) -> 
         done = field.drive_relay(packets)
         _check(done)
         figure.setdefault("program", []).append(done.duration)
+        figure.setdefault("line", []).append(field.chase(rules))
 
 
 def end_to_end(field: Field, packets: int, rate: float, rounds: int, figure: dict[str, Any]) -> None:
@@ -105,7 +106,7 @@ def program_row(figure: dict[str, Any]) -> list[str]:
     """The program by itself at one scale: nanoseconds with the generator, then without it."""
     names = (*EMPTY_PROGRAMS, "program")
     own = [subtract(figure["program"], figure[name]) for name in EMPTY_PROGRAMS]
-    samples = [*(figure[name] for name in names), *own]
+    samples = [*(figure[name] for name in names), *own, figure["line"]]
     return [f"{figure['rules']:,}", *(summarize(one).show(0) for one in samples)]
 
 
@@ -115,6 +116,11 @@ def path_row(figure: dict[str, Any], mode: str) -> list[str]:
     ratio = summarize(ratios(relay, reflector))
     rate = f"{1e3 / summarize(relay).median:.2f}"
     return [f"{figure['rules']:,} {mode}", *(summarize(one).show(0) for one in (relay, reflector)), ratio.show(), rate]
+
+
+def was_driven(figure: dict[str, Any]) -> bool:
+    """Whether at least one round of the program by itself was finished."""
+    return bool(figure.get("line"))
 
 
 def was_compared(figure: dict[str, Any], mode: str) -> bool:
@@ -152,7 +158,7 @@ def losses(report: Report) -> list[str]:
 
 def show(report: Report) -> str:
     """The report for people, as far as the run came."""
-    driven = [program_row(figure) for figure in report.figures if "program" in figure]
+    driven = [program_row(figure) for figure in report.figures if was_driven(figure)]
     paths = [path_row(figure, mode) for mode in MODES for figure in report.figures if was_compared(figure, mode)]
     text = [report.heading(), LEGEND.format(**report.settings)]
     text += ["", "The program by itself, ns per packet", table(PROGRAM_HEAD, driven)]
@@ -162,11 +168,12 @@ def show(report: Report) -> str:
     return "\n".join(text)
 
 
-PROGRAM_HEAD = ["rules", "empty TX", "empty redirect", "relay", "relay - TX", "relay - redirect"]
+PROGRAM_HEAD = ["rules", "empty TX", "empty redirect", "relay", "relay - TX", "relay - redirect", "line"]
 PATH_HEAD = ["rules", "relay", "reflector", "ratio", "Mpps/core"]
 LEGEND = """Packets of {packet_size} bytes; medians and quartiles of {rounds} rounds.
 Rules are those that packets hit, in random order; as many more stand for RTCP.
-By itself: BPF_PROG_TEST_RUN; the first three columns with the generator.
+By itself: BPF_PROG_TEST_RUN; the first three columns with the generator; line: what this machine
+takes to fetch one line of 64 bytes out of as many, which each packet has to.
 End to end: all CPU after the sender, from the relay's receive to the frame's release;
 paced at {rate:,.0f} packets/s at most, or saturated. Nothing is lost on the way in either."""
 

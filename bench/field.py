@@ -216,6 +216,14 @@ class Field:
         program = self.generator.empty(name)
         return way.host.call(lambda: self._drive_pinned(order, program, packets, way.host_index))
 
+    def chase(self, lines: int) -> float:
+        """Nanoseconds this core takes to fetch one line out of so many, less what the fetching costs by itself."""
+        return self._sender.call(lambda: self._chase_pinned(lines) - self._chase_pinned(1))
+
+    def _chase_pinned(self, lines: int) -> float:
+        os.sched_setaffinity(0, {RELAY_CORE})
+        return self.generator.chase(lines)
+
     def _drive_pinned(self, order: Order, program: int, packets: int, ifindex: int) -> TestRun:
         os.sched_setaffinity(0, {RELAY_CORE})
         return self.generator.drive(order, program, packets, ifindex)

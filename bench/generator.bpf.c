@@ -12,7 +12,8 @@
  *   send	writes a packet and redirects it into a device, no faster than
  *		it was told and no faster than packets come back
  *
- * reflect is the least a forwarding program can do, sink counts what returns.
+ * reflect is the least a forwarding program can do, sink counts what returns,
+ * and chase tells what this machine takes for one cache line out of a table.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -24,6 +25,8 @@
 
 #define TTL		64
 #define FLOWS		(1 << 18)
+#define LINES		(1 << 17)
+#define STEPS		(1 << 16)	/* looks at lines in one run of chase */
 #define TARGETS		4	/* relay and reflector, by either generator */
 #define SINKS		64	/* by interface index, modulo */
 #define SPIN_LIMIT	(1 << 20)	/* looks at the clock, some 30 ms */
@@ -109,6 +112,20 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } devices SEC(".maps");
+
+/* As large as a rule and as many, each naming the next one to look at. */
+struct gen_line {
+	__u32 next;
+	__u32 zero[15];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, LINES);
+	__type(key, __u32);
+	__type(value, struct gen_line);
+} lines SEC(".maps");
 
 /* Slot 0: the program that drive calls. */
 struct {
@@ -356,6 +373,25 @@ int sink(struct xdp_md *ctx)
 		return XDP_PASS;
 	++*count;
 	return XDP_DROP;
+}
+
+static long step(__u32 turn __attribute__((unused)), __u32 *at)
+{
+	struct gen_line *line = bpf_map_lookup_elem(&lines, at);
+
+	if (!line)
+		return 1;
+	*at = line->next;
+	return 0;
+}
+
+/* Each look waits for the one before: nothing hides what a line costs. */
+SEC("xdp")
+int chase(struct xdp_md *ctx __attribute__((unused)))
+{
+	__u32 at = 0;
+
+	return bpf_loop(STEPS, step, &at, 0) == STEPS ? XDP_PASS : XDP_ABORTED;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

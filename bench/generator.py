@@ -27,6 +27,9 @@ OBJECT = ROOT / "build" / "generator.bpf.o"
 _PAYLOAD = bytes(range(160))
 """20 ms of G.711."""
 _SAMPLES = 160
+_STEPS, _CHASES = 1 << 16, 4
+"""Looks in one run of the program, as in generator.bpf.c, and runs."""
+_SEED = 1
 _WINDOW = 256
 """Packets on their way: what the ring of one veth holds."""
 _U32 = struct.Struct("=I")
@@ -106,6 +109,15 @@ class Generator:
     def empty(self, name: str) -> int:
         """The descriptor of an empty program, `empty_tx` or `empty_redirect`, to compare with."""
         return self._object.program(name).fd
+
+    def chase(self, lines: int) -> float:
+        """Nanoseconds of one look into a table of so many lines of 64 bytes, each telling where to look next."""
+        table = self._object.map("lines").array(self._dtypes["gen_line"])
+        order = np.random.default_rng(_SEED).permutation(lines)
+        table["next"][order] = np.roll(order, -1)
+        program = self._object.program("chase")
+        program.test_run(self._packet, repeat=_CHASES)
+        return program.test_run(self._packet, repeat=_CHASES).duration / _STEPS
 
     def drive(self, order: Order, program: int, packets: int, ifindex: int) -> TestRun:
         """Hand packets to the program with this descriptor as if they came in on `ifindex`; nothing is sent."""
