@@ -58,7 +58,8 @@ static __always_inline void observe(struct xdp_md *ctx, const struct packet *pac
 	if (!(turn->flags & (HP_RTP | HP_RTCP)))
 		return;
 	class = classify(packet, turn->flags);
-	if (class == IS_RTP && packet->payload >= sizeof(*rtp) && (void *)(rtp + 1) <= packet->end) {
+	if (class == IS_RTP && packet->payload >= sizeof(*rtp) &&
+	    (void *)(rtp + 1) <= packet->end) {
 		hear(turn, rtp, packets);
 		return;
 	}

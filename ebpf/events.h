@@ -86,13 +86,15 @@ static __always_inline bool submit_copy(struct xdp_md *ctx, struct hp_copy *copy
  */
 __attribute__((noinline)) int copy_up(struct xdp_md *ctx, __u32 kind, __u32 index, __u32 length)
 {
+	const __u64 small = sizeof(struct hp_copy) + HP_COPY_SMALL;
+	const __u64 large = sizeof(struct hp_copy) + HP_COPY_LARGE;
+
 	if (length == 0 || length > HP_COPY_LARGE)
 		return false;
 	if (length <= HP_COPY_SMALL)
-		return submit_copy(ctx, bpf_ringbuf_reserve(&copies, sizeof(struct hp_copy) + HP_COPY_SMALL, 0),
-				   kind, index, length);
-	return submit_copy(ctx, bpf_ringbuf_reserve(&copies, sizeof(struct hp_copy) + HP_COPY_LARGE, 0),
-			   kind, index, length);
+		return submit_copy(ctx, bpf_ringbuf_reserve(&copies, small, 0), kind, index,
+				   length);
+	return submit_copy(ctx, bpf_ringbuf_reserve(&copies, large, 0), kind, index, length);
 }
 
 #endif

@@ -80,8 +80,15 @@ static __always_inline bool refused(__be32 address, __be16 port, __u16 flags)
 	       bpf_map_lookup_elem(&denied, &key);
 }
 
+/* Store a word if it still is what was read. */
+static __always_inline bool replace(__u64 *word, __u64 read, __u64 next)
+{
+	return __sync_val_compare_and_swap(word, read, next) == read;
+}
+
 /* The way back to A is the way its frame came, until user space knows better. */
-static __always_inline void note_way(struct xdp_md *ctx, struct hp_cold *c, __u64 learned, bool wire)
+static __always_inline void note_way(struct xdp_md *ctx, struct hp_cold *c,
+				     __u64 learned, bool wire)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;
 
@@ -109,12 +116,12 @@ static __always_inline void stand(struct xdp_md *ctx, struct lesson *l, __u8 sta
 
 	if (moved) {
 		note_way(ctx, l->b_cold, learned, wire);
-		if (__sync_val_compare_and_swap(&l->b->learned, l->learned, learned) != l->learned)
+		if (!replace(&l->b->learned, l->learned, learned))
 			return;
 	}
-	if (__sync_val_compare_and_swap(&l->a->expected, l->expected, expected) != l->expected) {
+	if (!replace(&l->a->expected, l->expected, expected)) {
 		if (moved)
-			__sync_val_compare_and_swap(&l->b->learned, learned, l->learned);
+			replace(&l->b->learned, learned, l->learned);
 		return;
 	}
 	if (moved) {
@@ -131,7 +138,7 @@ static __always_inline void close_on(struct lesson *l, __u64 endpoint, __u8 stat
 {
 	__u64 expected = expected_word(l, endpoint, state);
 
-	if (__sync_val_compare_and_swap(&l->a->expected, l->expected, expected) != l->expected)
+	if (!replace(&l->a->expected, l->expected, expected))
 		return;
 	l->expected = expected;
 	tell(l->a_cold, l->index, HP_EVENT_CONFIRMED, expected);
@@ -175,23 +182,27 @@ static __always_inline void close_in_time(struct lesson *l)
 	if (mode == HP_LEARN_IMMEDIATE || mode == HP_LEARN_OFF)
 		close_on(l, standing, HP_CONFIRMED);
 	else if (age >= settings.window_jiffies)
-		close_on(l, standing, score(l, standing) >= SCORE_ADDRESS ? HP_CONFIRMED : HP_WEAK);
+		close_on(l, standing,
+			 score(l, standing) >= SCORE_ADDRESS ? HP_CONFIRMED : HP_WEAK);
 }
 
 /* Whether a source may displace the standing one, and to which state. */
 static __always_inline __u8 displaces(const struct lesson *l, __u8 state)
 {
-	__u32 points = score(l, l->source), standing = score(l, l->expected & WORD_ENDPOINT);
+	__u32 points = score(l, l->source);
+	__u32 standing = score(l, l->expected & WORD_ENDPOINT);
 	__u16 mode = l->flags & HP_LEARN_MASK;
+	bool forged = standing == SCORE_ADDRESS && points == SCORE_EXACT;
+	bool better = points >= SCORE_ADDRESS && points > standing;
 
 	if (mode == HP_LEARN_OFF)
 		return HP_UNSEEN;
 	if (state >= HP_WEAK && l->flags & HP_HANDOVER)
 		return HP_CONFIRMED;
 	if (state == HP_CONFIRMED)
-		return points == SCORE_EXACT && standing == SCORE_ADDRESS ? HP_CONFIRMED : HP_UNSEEN;
+		return forged ? HP_CONFIRMED : HP_UNSEEN;
 	if (state == HP_WEAK)
-		return points >= SCORE_ADDRESS && points > standing ? HP_CONFIRMED : HP_UNSEEN;
+		return better ? HP_CONFIRMED : HP_UNSEEN;
 	if (points > standing || (points == standing && mode == HP_LEARN_DELAYED))
 		return first_state(l);
 	return HP_UNSEEN;
@@ -230,7 +241,8 @@ static __always_inline int judge(struct xdp_md *ctx, struct lesson *l, bool wire
  * or the reason to drop it. `endpoint` is its source, `wire` whether it has
  * come straight from there and not from a rule before.
  */
-__attribute__((noinline)) int learn(struct xdp_md *ctx, __u32 index, __u64 control, __u64 endpoint, __u32 wire)
+__attribute__((noinline)) int learn(struct xdp_md *ctx, __u32 index, __u64 control,
+				    __u64 endpoint, __u32 wire)
 {
 	__u32 other = (__u32)control_address(control) << 16 | bpf_ntohs(control_port(control));
 	struct lesson l = {

@@ -139,7 +139,8 @@ static __always_inline __u32 clock_quarters(const struct hp_cold *c, __u8 payloa
 }
 
 /* RFC 3550 A.8: the spacing on arrival against the spacing when sampled. */
-static __always_inline void add_jitter(struct hp_cold *c, __u64 elapsed, __s32 step, __u32 quarters)
+static __always_inline void add_jitter(struct hp_cold *c, __u64 elapsed, __s32 step,
+				       __u32 quarters)
 {
 	__u64 apart = elapsed / 1000;
 	__u64 meant = (step < 0 ? -(__s64)step : (__s64)step) * 4000ULL / quarters;
@@ -188,7 +189,8 @@ static __always_inline void hear_other(const struct turn *turn)
 		__sync_fetch_and_add(&c->other, 1);
 }
 
-static __always_inline void hear(const struct turn *turn, const struct rtp_header *rtp, __u32 packets)
+static __always_inline void hear(const struct turn *turn, const struct rtp_header *rtp,
+				 __u32 packets)
 {
 	struct hp_rule *r = turn->rule;
 	__u32 next = r->sequence + 1;

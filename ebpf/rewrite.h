@@ -47,18 +47,23 @@ static __always_inline __u16 complete(struct xdp_md *ctx, const struct packet *p
 	const struct iphdr *ip = packet->ip;
 	__be16 length = packet->udp->len;
 	__u64 sum = csum_pseudo(ip->saddr, ip->daddr, length);
-	int bytes = csum_bytes(ctx, (void *)packet->udp - (void *)packet->eth, bpf_ntohs(length));
+	__u32 offset = (void *)packet->udp - (void *)packet->eth;
+	int bytes = csum_bytes(ctx, offset, bpf_ntohs(length));
 
+	/* longer than any frame: leave it out, RFC 768 */
 	return bytes < 0 ? 0 : (__u16)~csum_fold(sum + bytes) ?: 0xffff;
 }
 
 /* Write the turned packet into the frame, its checksums right. */
-static __always_inline void rewrite(struct xdp_md *ctx, struct packet *packet, const struct turn *turn)
+static __always_inline void rewrite(struct xdp_md *ctx, const struct packet *packet,
+				    const struct turn *turn)
 {
 	struct iphdr *ip = packet->ip;
 	struct udphdr *udp = packet->udp;
-	__u64 addresses = csum_change32(ip->saddr, turn->saddr) + csum_change32(ip->daddr, turn->daddr);
-	__u64 ports = csum_change16(udp->source, turn->sport) + csum_change16(udp->dest, turn->dport);
+	__u64 addresses = csum_change32(ip->saddr, turn->saddr) +
+			  csum_change32(ip->daddr, turn->daddr);
+	__u64 ports = csum_change16(udp->source, turn->sport) +
+		      csum_change16(udp->dest, turn->dport);
 	__u16 check = udp->check;
 	bool partial = check == csum_fold(csum_pseudo(ip->saddr, ip->daddr, udp->len));
 

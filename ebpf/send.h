@@ -21,11 +21,13 @@ static __always_inline void write_macs(struct ethhdr *eth, __u64 destination, __
 }
 
 /* User space sends it, if it has not had enough from this rule; else it is lost. */
-static __always_inline int send_up(struct xdp_md *ctx, const struct packet *packet, const struct turn *turn)
+static __always_inline int send_up(struct xdp_md *ctx, const struct packet *packet,
+				   const struct turn *turn)
 {
 	struct hp_cold *c = bpf_map_lookup_elem(&cold, &turn->index);
 
-	if (c && within_budget(c) && copy_up(ctx, HP_COPY_UNRESOLVED, turn->index, packet->total)) {
+	if (c && within_budget(c) &&
+	    copy_up(ctx, HP_COPY_UNRESOLVED, turn->index, packet->total)) {
 		count(HP_COUNT_slow_path);
 		return XDP_DROP;
 	}
@@ -55,7 +57,8 @@ static __always_inline int send_out(struct xdp_md *ctx, const struct packet *pac
 }
 
 /* Back the way the learned source's frames come, while no next hop is cached. */
-static __always_inline int send_back(struct xdp_md *ctx, const struct packet *packet, const struct turn *turn)
+static __always_inline int send_back(struct xdp_md *ctx, const struct packet *packet,
+				     const struct turn *turn)
 {
 	struct hp_cold *c = bpf_map_lookup_elem(&cold, &turn->index);
 	__u8 macs[2 * ETH_ALEN];
@@ -74,7 +77,8 @@ static __always_inline int send_back(struct xdp_md *ctx, const struct packet *pa
 }
 
 /* The cached next hop is that of the signalled address; its slot goes by generation. */
-static __always_inline int send(struct xdp_md *ctx, const struct packet *packet, const struct turn *turn)
+static __always_inline int send(struct xdp_md *ctx, const struct packet *packet,
+				const struct turn *turn)
 {
 	__u32 entry = turn->rule->nexthop[turn->signalled >> 48 & 1];
 
