@@ -298,6 +298,7 @@ class Call:
         "learning",
         "legs",
         "media_handover",
+        "own",
         "rules",
         "screen",
         "strict_source",
@@ -316,6 +317,8 @@ class Call:
         self.call_id = call_id
         self.created = self.last_signal = now
         self.legs = (Leg(interfaces[0], now), Leg(interfaces[1], now))
+        self.own = {ip for interface in interfaces for ip in (interface.address, interface.advertised)}
+        """The relay's addresses in this call."""
         self.tags: dict[str, int] = {}
         """All tags, and the leg each names."""
         self.branches: list[str] = []
@@ -519,13 +522,15 @@ class Call:
 
     def _owns(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint is one of this call's own ports, as bound or as advertised."""
+        if endpoint.ip not in self.own:
+            return False
         port = endpoint.port & ~1
-        for leg in self.legs:
-            if endpoint.ip in (leg.interface.address, leg.interface.advertised):
-                for media in leg.medias:
-                    if media.port == port or any(retired.port == port for retired in media.retired):
-                        return True
-        return False
+        return any(
+            media.port == port or any(retired.port == port for retired in media.retired)
+            for leg in self.legs
+            if endpoint.ip in (leg.interface.address, leg.interface.advertised)
+            for media in leg.medias
+        )
 
 
 def _endpoint(signalled: Endpoint | None, leg: Leg, signal: Signal) -> Endpoint | None:

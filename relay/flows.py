@@ -66,19 +66,23 @@ class Screen:
 
     def __init__(self, denied: Sequence[Network] = ()) -> None:
         self._denied = tuple(denied)
-        self._known: dict[tuple[str, bool], str | None] = {}
+        self._known: dict[tuple[str, str], str | None] = {}
 
     def __call__(self, endpoint: Endpoint, local_ip: str) -> str | None:
         """Why nothing is sent from `local_ip` to `endpoint`, or None."""
-        if (":" in endpoint.ip) != (":" in local_ip):
-            return "of another address family than this relay's side"
-        key = (endpoint.ip, local_ip.startswith("127.") or local_ip == "::1")
+        key = (endpoint.ip, local_ip)
         known = self._known
         if key not in known:
             if len(known) >= _SCREEN_CACHE:
                 known.clear()
-            known[key] = refusal(endpoint, loopback_ok=key[1], denied=self._denied)
+            known[key] = self._look(endpoint, local_ip)
         return known[key]
+
+    def _look(self, endpoint: Endpoint, local_ip: str) -> str | None:
+        if (":" in endpoint.ip) != (":" in local_ip):
+            return "of another address family than this relay's side"
+        loopback = local_ip.startswith("127.") or local_ip == "::1"
+        return refusal(endpoint, loopback_ok=loopback, denied=self._denied)
 
 
 @lru_cache(maxsize=1024)
@@ -149,6 +153,8 @@ def _mirrored(
 
 def difference(old: Mapping[Endpoint, Rule], new: Mapping[Endpoint, Rule]) -> tuple[list[Rule], list[Endpoint]]:
     """(rules to install or change, ports to take out of force) on the way from `old` to `new`."""
+    if not old:
+        return list(new.values()), []
     install = [rule for local, rule in new.items() if old.get(local) != rule]
     remove = [local for local in old if local not in new]
     return install, remove

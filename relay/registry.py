@@ -320,9 +320,12 @@ class Registry:
         if 0 <= self.settings.max_sessions <= self.standing:
             self.tally.rejected += 1
             raise LoadLimit
-        sides = [self._interface(name, warnings) for name in signal.direction[:2]]
-        sides += [self.interfaces[0]] * (2 - len(sides))
-        call = Call(call_id, (sides[0], sides[1]), self._screen, now)
+        first, second = self.interfaces[0], self.interfaces[0]
+        if signal.direction:
+            first = self._interface(signal.direction[0], warnings)
+        if len(signal.direction) > 1:
+            second = self._interface(signal.direction[1], warnings)
+        call = Call(call_id, (first, second), self._screen, now)
         call.learning = self.settings.learning
         return call
 
