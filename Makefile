@@ -39,7 +39,6 @@ abi: program .venv/.built ## Generate relay/dataplane/abi.py from the types of t
 
 .PHONY: clean
 clean: ## Remove all that was built, the virtual environment included
-	$(MAKE) --no-print-directory -C ebpf clean
 	rm -rf build .venv *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -56,7 +55,7 @@ test: develop lint unit bpf net interop fuzz ## Everything: lint, then all tiers
 	@echo "All tiers passed."
 
 .PHONY: lint
-lint: develop program ## Style, types, import rules, warnings of the C compiler, and whether abi.py is up to date
+lint: develop program generator ## Style, types, import rules, warnings of the C compiler, and whether abi.py is up to date
 	.venv/bin/ruff check $(SOURCES)
 	.venv/bin/ruff format --check $(SOURCES)
 	.venv/bin/mypy $(SOURCES)
@@ -73,7 +72,7 @@ unit: develop ## Pure code, no privileges
 	$(PYTHON) $(PYTEST) tests/unit
 
 .PHONY: bpf
-bpf: develop program privileges ## Tables of packets through the XDP program (root)
+bpf: develop program generator privileges ## Tables of packets through the XDP program (root)
 	$(AS_ROOT) $(PYTHON) $(PYTEST) tests/bpf
 
 .PHONY: net
@@ -87,6 +86,21 @@ interop: develop program test-packages privileges ## Kamailio, sipp, rtpengine a
 .PHONY: fuzz
 fuzz: develop ## Random input to all that parses
 	$(PYTHON) $(PYTEST) tests/fuzz
+
+.PHONY: floor
+floor: develop program privileges ## The tiers bpf and net under the oldest supported kernel, in a virtual machine (root)
+	$(AS_ROOT) $(PYTHON) -m tests.kernel
+
+## Measure
+
+.PHONY: bench
+bench: test-packages build generator privileges ## What a packet and a call cost, against what bench/README.md says (root)
+	$(AS_ROOT) $(PYTHON) -m bench.fastpath
+	$(AS_ROOT) $(PYTHON) -m bench.ng
+
+.PHONY: generator
+generator: build-packages
+	@$(MAKE) --no-print-directory -C bench
 
 ## Set up (the targets above do this by themselves)
 

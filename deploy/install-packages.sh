@@ -27,11 +27,12 @@ for package in "${wanted[@]}"; do
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
-echo "Installing Debian packages: ${missing[*]}"
 if [ "$(id -u)" -ne 0 ]; then
-	command -v sudo >/dev/null || { echo "Installing packages needs root: run this as root, or install sudo." >&2; exit 1; }
+	command -v sudo >/dev/null || { echo "Packages are missing: ${missing[*]}. Install them as root." >&2; exit 1; }
+	echo "sudo is needed to install Debian packages."
 	exec sudo "$0" "$@"
 fi
+echo "Installing Debian packages: ${missing[*]}"
 
 # policy-rc.d is Debian's way to say that no service starts while packages are being installed.
 policy=/usr/sbin/policy-rc.d
@@ -41,8 +42,9 @@ if [ ! -e "$policy" ]; then
 	chmod 755 "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+patience=(-o DPkg::Lock::Timeout=120) # a fresh machine may be upgrading itself
+apt-get "${patience[@]}" update -qq
+apt-get "${patience[@]}" install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 
 # Nor at the next boot: these are here to be started by tests, on addresses of their own.
 for service in kamailio rtpengine-daemon; do
