@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-RELAY_PURE = ("types", "errors", "ports", "call", "flows", "registry", "snapshot", "rtp", "rtcp", "quality")
+RELAY_PURE = ("types", "errors", "ports", "media", "call", "flows", "registry", "snapshot", "rtp", "rtcp", "quality")
 CONTROL_PURE = (
     "control.ng.bencode",
     "control.ng.message",
