@@ -413,6 +413,7 @@ class Registry:
 
     def _revive(self, call: Call, now: float) -> None:
         call.deleted = None
+        call.answered = False
         self._deleted -= 1
         self._schedule(call, now + self._glance)
 

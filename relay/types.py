@@ -86,10 +86,11 @@ class Carries(enum.Flag):
 class Rule(NamedTuple):
     """What one local port does with its packets.
 
-    Ports come in mirrored pairs: a packet from party A arrives at `local` and leaves from `source`; the rule of `source`
-    has `local` as its own source and A's address as its destination. So `signalled_source` is the destination of the
-    mirrored rule, and `source_epoch` its `destination_epoch`: whenever A's signalled address changes, the number does,
-    and the port learns anew.
+    Ports come in mirrored pairs: a packet from party A arrives at `local` and leaves from `source`; the rule of
+    `source` has `local` as its own source and A's address as its destination. So `signalled_source` is the destination
+    of the mirrored rule, and `source_epoch` its `destination_epoch`: whenever A's signalled address changes, the number
+    does, and the port learns anew. A port that a re-offer replaced keeps its rule until the answer, and is then one
+    whose `source` names another mirror already.
     """
 
     local: Endpoint

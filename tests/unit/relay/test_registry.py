@@ -169,6 +169,17 @@ def test_an_offer_revives_a_deleted_call_on_its_ports(stage: Stage) -> None:
     stage.check()
 
 
+def test_a_revived_call_waits_for_its_answer_like_a_new_one(stage: Stage) -> None:
+    answered(stage)
+    stage.delete()
+    stage.offer()
+    stage.wait(600)
+    assert stage.ended == []
+    stage.answer()
+    stage.wait(66)
+    assert stage.ended == [("c1", "timeout")]
+
+
 @pytest.mark.parametrize(
     ("how", "found"),
     [
