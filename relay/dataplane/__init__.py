@@ -15,13 +15,13 @@ __all__ = ["Dataplane", "Listener"]
 
 
 class Listener(Protocol):
-    """Who is told of what the packets brought. Called on the event loop's thread, never from within a plane's method."""
+    """Who is told of what packets brought. Called on the event loop's thread, never from within a plane's method."""
 
     def learned(self, local: Endpoint, source: Endpoint, confirmed: bool) -> None:
         """The party at port `local` sends from `source`; `confirmed` once its learning window is closed."""
 
     def rtcp(self, local: Endpoint, source: Endpoint, payload: bytes) -> None:
-        """A copy of a compound RTCP packet that came from the expected source and was forwarded (RFC 3550 section 6)."""
+        """A copy of a compound RTCP packet (RFC 3550 section 6) from the expected source, which was forwarded."""
 
 
 class Dataplane(Protocol):
@@ -30,7 +30,7 @@ class Dataplane(Protocol):
     name: str
 
     async def start(self, listener: Listener) -> None:
-        """Load, attach and begin to forward. Raises relay.errors.DataplaneError naming what is missing and what to do."""
+        """Load, attach and begin to forward. Raises DataplaneError naming what is missing and what to do about it."""
 
     async def close(self) -> None:
         """Stop forwarding and let go of everything; safe to call twice."""
@@ -41,7 +41,8 @@ class Dataplane(Protocol):
     def install(self, rules: Iterable[Rule]) -> None:
         """Put rules in force, or change standing ones in place; no packet is lost and none goes to a mixed address.
 
-        A rule whose destination this plane refuses (relay.flows.Refusal) stays in force without a destination.
+        Raises DataplaneError, with none of these rules in force, where it cannot.
+        A rule whose destination this plane refuses (relay.flows.Screen) stays in force without a destination.
         """
 
     def remove(self, locals_: Iterable[Endpoint], linger: float) -> None:
