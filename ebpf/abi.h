@@ -63,8 +63,9 @@ enum hp_flag {
 	HP_STRICT	= 1 << 4,	/* strict-source */
 	HP_HANDOVER	= 1 << 5,	/* media-handover */
 	HP_KEEP_TOS	= 1 << 6,	/* leave the packet's DSCP */
-	HP_FIXED	= 1 << 7,	/* this generation starts confirmed at
-					 * cold.source: restored, folded or off */
+	HP_FIXED	= 1 << 7,	/* this generation starts closed on the
+					 * address signalled to the mirrored
+					 * rule: restored or folded */
 	HP_LOOPBACK	= 1 << 8,	/* may learn a loopback address */
 	HP_LEARN_DELAYED	= 0 << 12,
 	HP_LEARN_IMMEDIATE	= 1 << 12,

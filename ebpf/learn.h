@@ -158,14 +158,32 @@ static __always_inline __u8 first_state(const struct lesson *l)
 	}
 }
 
+/* Modes that keep to a source whatever the signalling said of it. */
+static __always_inline bool commits(const struct lesson *l)
+{
+	__u16 mode = l->flags & HP_LEARN_MASK;
+
+	return mode == HP_LEARN_IMMEDIATE || mode == HP_LEARN_OFF;
+}
+
+static __always_inline __u8 closed_state(const struct lesson *l, __u64 endpoint)
+{
+	bool confirmed = commits(l) || score(l, endpoint) >= SCORE_ADDRESS;
+
+	return confirmed ? HP_CONFIRMED : HP_WEAK;
+}
+
 /* The first packet of a generation. */
 static __always_inline void open_window(struct xdp_md *ctx, struct lesson *l, bool wire)
 {
-	__u64 signalled = READ_ONCE(l->a_cold->source);
+	bool fixed = l->flags & HP_FIXED;
+	__u64 start = fixed ? READ_ONCE(l->b->signalled) :
+			      READ_ONCE(l->a_cold->source);
+	__u64 endpoint = start & WORD_ENDPOINT;
 
-	if (l->flags & HP_FIXED || (l->flags & HP_LEARN_MASK) == HP_LEARN_OFF) {
-		if (signalled >> WORD_TAG == l->generation && (__be32)signalled)
-			close_on(l, signalled & WORD_ENDPOINT, HP_CONFIRMED);
+	if (fixed || (l->flags & HP_LEARN_MASK) == HP_LEARN_OFF) {
+		if (start >> WORD_TAG == l->generation && (__be32)start)
+			close_on(l, endpoint, closed_state(l, endpoint));
 		return;
 	}
 	WRITE_ONCE(l->a_cold->window_tick, (__u32)bpf_jiffies64());
@@ -176,14 +194,10 @@ static __always_inline void open_window(struct xdp_md *ctx, struct lesson *l, bo
 static __always_inline void close_in_time(struct lesson *l)
 {
 	__u64 standing = l->expected & WORD_ENDPOINT;
-	__u16 mode = l->flags & HP_LEARN_MASK;
 	__u32 age = (__u32)bpf_jiffies64() - READ_ONCE(l->a_cold->window_tick);
 
-	if (mode == HP_LEARN_IMMEDIATE || mode == HP_LEARN_OFF)
-		close_on(l, standing, HP_CONFIRMED);
-	else if (age >= settings.window_jiffies)
-		close_on(l, standing,
-			 score(l, standing) >= SCORE_ADDRESS ? HP_CONFIRMED : HP_WEAK);
+	if (commits(l) || age >= settings.window_jiffies)
+		close_on(l, standing, closed_state(l, standing));
 }
 
 /* Whether a source may displace the standing one, and to which state. */

@@ -1,9 +1,9 @@
-"""What user space does about addresses that XDP learned: it tells the listener, and folds confirmed ones.
+"""What user space does about addresses that XDP learned: it tells the listener, and folds those that stay.
 
-XDP answers a learned address by itself, at first by the way its packets came in. Once the address is confirmed and is
-another than the signalled one, it takes that one's place in both rules with a next hop of its own: from then on packets
-touch one cache line again. Events may be lost (their ring was full, their rule's budget spent), so a sweep over the
-table finds what they would have said.
+XDP answers a learned address by itself, at first by the way its packets came in. Once the window is closed on another
+IP address than the signalled one, that takes its place in the rule that sends there, with a next hop of its own: from
+then on packets touch one cache line again, and netlink keeps the way right. Events may be lost (their ring was full,
+their rule's budget spent), so a sweep over the table finds what they would have said.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from relay.types import Endpoint
 
 _EVENT = struct.Struct("=IIQ")
 _BATCH = 512
-_CLOSED = (abi.WEAK, abi.CONFIRMED)
 
 Told = Callable[[Endpoint, Endpoint, bool], None]
 """Local port, its party's source, and whether its window is closed."""
@@ -63,9 +62,10 @@ class Learning:
         source = endpoint_of(word)
         if generation != entry.generation or state == abi.UNSEEN or source is None:
             return
-        if state == abi.CONFIRMED:
+        closed = state in (abi.WEAK, abi.CONFIRMED)
+        if closed:
             self._fold(entry, source)
-        news = source, state in _CLOSED
+        news = source, closed
         if news != entry.told:
             entry.told = news
             self._told(entry.rule.local, *news)

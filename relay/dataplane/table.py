@@ -70,7 +70,7 @@ class Standing:
     """Of the signalled word; -1 before the first was written."""
     destination: Destination | None = None
     folded: Endpoint | None = None
-    """The confirmed source that took the signalled one's place in both rules."""
+    """The source that packets to this party are sent to instead of the signalled address."""
     told: tuple[Endpoint, bool] | None = None
     """What the listener heard last of this port's party."""
 
@@ -163,11 +163,14 @@ class RuleTable:
             self._expect(entry)
 
     def fold(self, entry: Standing, learned: Endpoint) -> None:
-        """Make a confirmed source the signalled one of a new generation, which starts confirmed."""
+        """Make a source its party's address in a new generation, which starts closed on it.
+
+        What the signalling said stays beside it: who was signalled may still win against a forger.
+        """
         mirrored = self.standing[entry.mirror]
         entry.folded = learned
         entry.generation = self._next_generation(entry.index, entry.mirror)
-        self._cold[entry.index * _COLD_QUADS + _SOURCE] = peer(learned, entry.generation)
+        self._describe_source(entry)
         self._send_to(mirrored)
         self._expect(entry)
 
@@ -292,7 +295,7 @@ class RuleTable:
         """The cold fields a learning window compares with, before the control word that opens it."""
         rule = entry.rule
         base = entry.index * _COLD_QUADS
-        preferred, source = rule.preferred_source, entry.folded or rule.signalled_source
+        preferred, source = rule.preferred_source, rule.signalled_source
         # A party of the other address family is nobody whose packets could come in here.
         self._cold_words[entry.index * _COLD_WORDS + _PREFERRED] = be32(preferred) if _is_ipv4(preferred) else 0
         self._cold[base + _SOURCE] = peer(source if source and _is_ipv4(source.ip) else None, entry.generation)

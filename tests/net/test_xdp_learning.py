@@ -165,3 +165,47 @@ def test_a_lost_event_is_found_in_the_table(table: Table) -> None:
             assert (MEDIA_A, nat.endpoint, True) in table.heard.sources
 
     table.run(scenario)
+
+
+def test_who_forges_the_right_address_locks_the_party_out_not_even_after_a_fold(table: Table) -> None:
+    """A forger sends from the address the signalling came from, by another port, before the party does."""
+
+    async def scenario() -> None:
+        table.a.ip("address", "add", f"{NAT}/24", "dev", "eth0")
+        forger, party = table.phone(table.a, NAT, 9999), table.phone(table.a, NAT, 4000)
+        b = table.phones()[1]
+        async with table.plane() as plane:
+            plane.install(mirrored(Endpoint("192.168.1.5", 4000), b.endpoint, preferred_source=NAT))
+            await wait_for(lambda: plane.state(MEDIA_A).path is not Path.NO_NEXT_HOP)
+            forger.send(MEDIA_A, rtp(1))
+            await wait_for(partial(folded, plane, 1))
+            party.send(MEDIA_A, rtp(2))
+            for number in range(5):
+                b.send(MEDIA_B, rtp(number))
+            assert len(await party.expect(5)) == 5
+            assert forger.received() == []
+
+    table.run(scenario)
+
+
+def test_a_source_the_window_closed_on_by_time_is_folded_and_may_still_be_displaced(table: Table) -> None:
+    async def scenario() -> None:
+        table.a.ip("address", "add", f"{NAT}/24", "dev", "eth0")
+        party, b = table.phones()
+        stranger = table.phone(table.a, NAT, 4444)
+        async with table.plane() as plane:
+            plane.install(mirrored(party.endpoint, b.endpoint))
+            await ready(plane)
+            for number in range(32):  # the window closes after three seconds
+                stranger.send(MEDIA_A, rtp(number))
+                await asyncio.sleep(0.1)
+            await wait_for(partial(folded, plane, 1))
+            b.send(MEDIA_B, rtp(1))
+            assert len(await stranger.expect(1)) == 1
+            assert plane.state(MEDIA_B).path is Path.FAST
+            party.send(MEDIA_A, rtp(50))
+            b.send(MEDIA_B, rtp(2))
+            assert len(await party.expect(1)) == 1
+            assert stranger.received() == []
+
+    table.run(scenario)

@@ -181,7 +181,7 @@ def test_a_confirmed_source_is_folded_into_both_rules(bench: Bench) -> None:
     assert expects == at_other != before
     assert bench.destination(FACING_B) == NAT
     assert bench.word(FACING_A, "control")["flags"] & abi.FIXED
-    assert int(bench.cold(FACING_A)["source"]) == peer(NAT, expects)
+    assert int(bench.cold(FACING_A)["source"]) == peer(A, expects)
     assert bench.table.observed(entry) == (NAT, True)
 
 
