@@ -329,16 +329,21 @@ def standard_network(lab: Lab, *, napi: bool = True) -> Network:
     core.ip("link", "add", "bridge", "type", "bridge")
     core.ip("link", "set", "bridge", "up")
     core.ip("address", "add", f"{network.CORE_ADDRESS}/24", "dev", "bridge")
-    members = (network.PROXY_ADDRESS, network.RELAY_ADDRESS, network.CALLEE_ADDRESS)
-    for host, address in zip((network.proxy, network.relay, network.callee), members, strict=True):
-        lab.cable(host, "eth0", core, f"to-{host.name}", napi=napi and host is network.relay)
-        core.ip("link", "set", f"to-{host.name}", "master", "bridge")
-        give_address(host, address, network.CORE_ADDRESS)
+    join_core(lab, network, network.proxy, network.PROXY_ADDRESS, napi=False)
+    join_core(lab, network, network.relay, network.RELAY_ADDRESS, napi=napi)
+    join_core(lab, network, network.callee, network.CALLEE_ADDRESS, napi=False)
     lab.cable(network.caller, "eth0", core, "to-caller")
     core.ip("address", "add", "10.99.1.1/24", "dev", "to-caller")
     give_address(network.caller, network.CALLER_ADDRESS, "10.99.1.1")
     core.sysctl("ipv4/ip_forward", "1")
     return network
+
+
+def join_core(lab: Lab, network: Network, host: Host, address: str, *, napi: bool = True) -> None:
+    """Put a host on the operator's network, as eth0 with an address in 10.99.0.0/24; core's port is `to-` its name."""
+    lab.cable(host, "eth0", network.core, f"to-{host.name}", napi=napi)
+    network.core.ip("link", "set", f"to-{host.name}", "master", "bridge")
+    give_address(host, address, network.CORE_ADDRESS)
 
 
 def give_address(host: Host, address: str, gateway: str, interface: str = "eth0") -> None:

@@ -43,8 +43,9 @@ def answers(host: Host, process: subprocess.Popen[str], relay: Endpoint) -> bool
     return False
 
 
-def start_kamailio(host: Host, address: str, relay: Endpoint, flags: str = "replace-origin") -> subprocess.Popen[str]:
-    """Start the sample configuration on a host's SIP port; `flags` are what it asks of the relay for each call."""
+def start_kamailio(host: Host, address: str, *relays: Endpoint, flags: str = "replace-origin") -> subprocess.Popen[str]:
+    """Start the sample configuration on a host's SIP port; `flags` are what it asks of its relays for each call."""
+    sockets = " ".join(f"udp:{relay}" for relay in relays)
     process = host.start(
         *(
             "kamailio",
@@ -57,7 +58,7 @@ def start_kamailio(host: Host, address: str, relay: Endpoint, flags: str = "repl
             "-m",
             "32",
         ),
-        *("-l", f"udp:{address}:5060", "-A", f'RELAY="udp:{relay}"', "-A", f'MEDIA_FLAGS="{flags}"'),
+        *("-l", f"udp:{address}:5060", "-A", f'RELAY="{sockets}"', "-A", f'MEDIA_FLAGS="{flags}"'),
     )
     until = time.monotonic() + PATIENCE
     while f"{address}:5060" not in host.run("ss", "-H", "-lun"):
