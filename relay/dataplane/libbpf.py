@@ -20,115 +20,25 @@ import functools
 import mmap
 import os
 import struct
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import cffi
 import numpy as np
 
 from relay.dataplane.btf import Layout, read_layout, read_variables
-from relay.errors import DataplaneError
+from relay.dataplane.clibbpf import BpfError, MapFull, VerifierError, check, ffi, info, last_warning, lib, text
 
 __all__ = ["BpfError", "Link", "Map", "MapFull", "Object", "Program", "TestRun", "VerifierError", "XdpMode"]
 
-_DECLARATIONS = """
-struct bpf_test_run_opts {
-    size_t sz; const void *data_in; void *data_out; uint32_t data_size_in; uint32_t data_size_out;
-    const void *ctx_in; void *ctx_out; uint32_t ctx_size_in; uint32_t ctx_size_out;
-    uint32_t retval; int repeat; uint32_t duration; uint32_t flags; uint32_t cpu; uint32_t batch_size;
-};
-struct bpf_link_create_opts {
-    size_t sz; uint32_t flags; void *iter_info; uint32_t iter_info_len; uint32_t target_btf_id; uint64_t target[5];
-};
-
-typedef int (*libbpf_print_fn_t)(int level, const char *format, void *arguments);
-libbpf_print_fn_t libbpf_set_print(libbpf_print_fn_t function);
-int vsnprintf(char *text, size_t size, const char *format, void *arguments);
-
-void *bpf_object__open_file(const char *path, const void *options);
-int bpf_object__load(void *object);
-void bpf_object__close(void *object);
-void *bpf_object__btf(const void *object);
-const void *btf__raw_data(const void *btf, uint32_t *size);
-void *bpf_object__next_map(const void *object, const void *map);
-void *bpf_object__find_map_by_name(const void *object, const char *name);
-void *bpf_object__find_program_by_name(const void *object, const char *name);
-void *bpf_object__next_program(const void *object, void *program);
-
-const char *bpf_map__name(const void *map);
-int bpf_map__fd(const void *map);
-uint32_t bpf_map__key_size(const void *map);
-uint32_t bpf_map__value_size(const void *map);
-uint32_t bpf_map__max_entries(const void *map);
-int bpf_map__set_max_entries(void *map, uint32_t entries);
-int bpf_map__reuse_fd(void *map, int fd);
-void *bpf_map__initial_value(void *map, size_t *size);
-int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags);
-int bpf_map_lookup_elem(int fd, const void *key, void *value);
-int bpf_map_delete_elem(int fd, const void *key);
-int bpf_map_get_next_key(int fd, const void *key, void *next);
-int bpf_map_update_batch(int fd, const void *keys, const void *values, uint32_t *count, const void *options);
-int libbpf_num_possible_cpus(void);
-
-const char *bpf_program__name(const void *program);
-int bpf_program__fd(const void *program);
-int bpf_program__set_log_buf(void *program, char *text, size_t size);
-int bpf_prog_test_run_opts(int fd, struct bpf_test_run_opts *options);
-int bpf_link_create(int program, int target, int type, const struct bpf_link_create_opts *options);
-int bpf_link_update(int link, int program, const void *options);
-int bpf_obj_pin(int fd, const char *path);
-int bpf_obj_get(const char *path);
-int bpf_obj_get_info_by_fd(int fd, void *info, uint32_t *size);
-"""
-
-_ffi = cffi.FFI()
-_ffi.cdef(_DECLARATIONS)
+_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 _BPF_XDP = 37
 _BPF_ANY = 0
 _TEST_XDP_LIVE_FRAMES = 1 << 1
 _LOG_SIZE = 16 << 20
 _HEADROOM = 256
-_LIBBPF_ERRORS = 4000  # from here on they are libbpf's own, and its warning says more
 _VERIFIED_INSTRUCTIONS_OFFSET = 216  # struct bpf_prog_info, linux/bpf.h
-
-_ADVICE = {
-    errnos.EPERM: "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
-    errnos.EACCES: "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
-    errnos.EBUSY: "another program or link stands there already: see `bpftool net`",
-    errnos.EOPNOTSUPP: "the driver does not support it",
-    errnos.ENOMEM: "not enough memory, or a locked-memory limit in the way",
-}
-
-
-class BpfError(DataplaneError):
-    """A BPF operation failed. `errno` is the kernel's, 0 where it gave none."""
-
-    def __init__(self, what: str, errno: int = 0, detail: str = "") -> None:
-        parts = [what]
-        if 0 < errno < _LIBBPF_ERRORS:
-            parts.append(f"{os.strerror(errno)} ({errnos.errorcode.get(errno, errno)})")
-        parts += [part for part in (detail, _ADVICE.get(errno, "")) if part]
-        super().__init__(": ".join(parts))
-        self.errno = errno
-
-
-class VerifierError(BpfError):
-    """The kernel's verifier refused a program. `log` is all it said; the message carries the line that matters."""
-
-    def __init__(self, program: str, errno: int, log: str) -> None:
-        super().__init__(
-            f"the kernel refused program {program}",
-            errno,
-            f"{_summary(log)}; the object needs Linux 6.1 or later; the full verifier log is in this error's `log`",
-        )
-        self.log = log
-
-
-class MapFull(BpfError):
-    """A map has no room for another key."""
 
 
 class XdpMode(enum.IntEnum):
@@ -162,37 +72,37 @@ class Map:
 
     def resize(self, entries: int) -> None:
         """Set the number of elements; before the object is loaded."""
-        _check(_lib().bpf_map__set_max_entries(self._handle, entries), f"size map {self.name} to {entries} entries")
+        check(lib().bpf_map__set_max_entries(self._handle, entries), f"size map {self.name} to {entries} entries")
         self.max_entries = entries
 
     def reuse(self, fd: int) -> None:
         """Stand on an existing map (its descriptor is duplicated) instead of making one; before the load."""
-        _check(_lib().bpf_map__reuse_fd(self._handle, fd), f"reuse map {self.name}")
+        check(lib().bpf_map__reuse_fd(self._handle, fd), f"reuse map {self.name}")
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value of `key`, None if there is none. Of a per-CPU map: all CPUs' values, each padded to 8 bytes."""
-        value = _ffi.new("char[]", self._lookup_size())
-        result = _lib().bpf_map_lookup_elem(self.fd, self._key(key), value)
+        value = ffi.new("char[]", self._lookup_size())
+        result = lib().bpf_map_lookup_elem(self.fd, self._key(key), value)
         if result == -errnos.ENOENT:
             return None
-        _check(result, f"look up in map {self.name}")
-        return bytes(_ffi.buffer(value))
+        check(result, f"look up in map {self.name}")
+        return bytes(ffi.buffer(value))
 
     def update(self, key: bytes, value: bytes, flags: int = _BPF_ANY) -> None:
         """Store one element. Raises MapFull, BpfError."""
         if len(value) != self.value_size:
             raise BpfError(f"map {self.name} takes values of {self.value_size} bytes, not {len(value)}")
-        result = _lib().bpf_map_update_elem(self.fd, self._key(key), value, flags)
+        result = lib().bpf_map_update_elem(self.fd, self._key(key), value, flags)
         if result == -errnos.E2BIG:
             raise MapFull(f"map {self.name} is full ({self.max_entries} entries)", errnos.E2BIG)
-        _check(result, f"update map {self.name}")
+        check(result, f"update map {self.name}")
 
     def update_per_cpu(self, key: bytes, values: Sequence[bytes]) -> None:
         """Store one element of a per-CPU map: a value, padded to 8 bytes, for each possible CPU."""
         joined = b"".join(value.ljust(-(-self.value_size // 8) * 8, b"\0") for value in values)
         if len(joined) != self._lookup_size():
             raise BpfError(f"map {self.name} takes values for {_possible_cpus()} CPUs")
-        _check(_lib().bpf_map_update_elem(self.fd, self._key(key), joined, _BPF_ANY), f"update map {self.name}")
+        check(lib().bpf_map_update_elem(self.fd, self._key(key), joined, _BPF_ANY), f"update map {self.name}")
 
     def update_batch(self, keys: bytes, values: bytes) -> None:
         """Store many elements in one system call: keys and values end to end."""
@@ -200,29 +110,29 @@ class Map:
         if len(keys) != total * self.key_size or len(values) != total * self.value_size:
             raise BpfError(f"map {self.name}: as many whole keys as values are needed")
         if total:
-            count = _ffi.new("uint32_t *", total)
-            result = _lib().bpf_map_update_batch(self.fd, keys, values, count, _ffi.NULL)
-            _check(result, f"update {total} elements of map {self.name}, {count[0]} done")
+            count = ffi.new("uint32_t *", total)
+            result = lib().bpf_map_update_batch(self.fd, keys, values, count, ffi.NULL)
+            check(result, f"update {total} elements of map {self.name}, {count[0]} done")
 
     def delete(self, key: bytes) -> bool:
         """Remove `key`; False if it was not there."""
-        result = _lib().bpf_map_delete_elem(self.fd, self._key(key))
+        result = lib().bpf_map_delete_elem(self.fd, self._key(key))
         if result == -errnos.ENOENT:
             return False
-        _check(result, f"delete from map {self.name}")
+        check(result, f"delete from map {self.name}")
         return True
 
     def keys(self) -> list[bytes]:
         """All keys, as one walk through a map that may change meanwhile."""
         found: list[bytes] = []
-        key, following = _ffi.NULL, _ffi.new("char[]", self.key_size)
+        key, following = ffi.NULL, ffi.new("char[]", self.key_size)
         while len(found) <= self.max_entries:
-            result = _lib().bpf_map_get_next_key(self.fd, key, following)
+            result = lib().bpf_map_get_next_key(self.fd, key, following)
             if result == -errnos.ENOENT:
                 break
-            _check(result, f"walk map {self.name}")
-            found.append(bytes(_ffi.buffer(following)))
-            key = _ffi.new("char[]", found[-1])
+            check(result, f"walk map {self.name}")
+            found.append(bytes(ffi.buffer(following)))
+            key = ffi.new("char[]", found[-1])
         return found
 
     def array(self, dtype: np.dtype[Any]) -> np.ndarray[Any, np.dtype[Any]]:
@@ -246,7 +156,7 @@ class Map:
         """Open a pinned map. The caller closes it."""
         fd = _open_pin(path)
         # struct bpf_map_info: type, id, key_size, value_size, max_entries, map_flags, name[16]
-        _, _, key_size, value_size, entries, _, name = struct.unpack_from("=6I16s", _info(fd, 80, f"map {path}"))
+        _, _, key_size, value_size, entries, _, name = struct.unpack_from("=6I16s", info(fd, 80, f"map {path}"))
         return cls(name.rstrip(b"\0").decode(), fd, key_size, value_size, entries)
 
     def close(self) -> None:
@@ -265,7 +175,7 @@ class Map:
         return key
 
     def _lookup_size(self) -> int:
-        kind = struct.unpack_from("=I", _info(self.fd, 80, f"map {self.name}"))[0]
+        kind = struct.unpack_from("=I", info(self.fd, 80, f"map {self.name}"))[0]
         per_cpu = kind in (5, 6, 10)  # BPF_MAP_TYPE_PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
         return -(-self.value_size // 8) * 8 * _possible_cpus() if per_cpu else self.value_size
 
@@ -283,12 +193,12 @@ class Link:
 
     def update(self, program: Program) -> None:
         """Put another program in its place without losing a packet. Blocks for some 10 to 30 ms."""
-        _check(_lib().bpf_link_update(self.fd, program.fd, _ffi.NULL), f"update the link of {self.name}")
+        check(lib().bpf_link_update(self.fd, program.fd, ffi.NULL), f"update the link of {self.name}")
 
     def ifindex(self) -> int:
         """The interface it is attached to, 0 once that has gone."""
         # struct bpf_link_info: type, id, prog_id, padding, then for XDP the ifindex
-        return int(struct.unpack_from("=I", _info(self.fd, 64, f"link {self.name}"), 16)[0])
+        return int(struct.unpack_from("=I", info(self.fd, 64, f"link {self.name}"), 16)[0])
 
     def pin(self, path: Path) -> None:
         """Keep the program attached beyond the life of this process."""
@@ -315,22 +225,22 @@ class Program:
 
     def attach_xdp(self, ifindex: int, mode: XdpMode) -> Link:
         """Attach to an interface by a BPF link, which lives as long as its descriptor or its pin."""
-        options: Any = _ffi.new("struct bpf_link_create_opts *")
-        options.sz = _ffi.sizeof("struct bpf_link_create_opts")
+        options: Any = ffi.new("struct bpf_link_create_opts *")
+        options.sz = ffi.sizeof("struct bpf_link_create_opts")
         options.flags = int(mode)
         what = f"attach {self.name} to interface {ifindex} ({mode.name.lower()} XDP)"
-        return Link(_check(_lib().bpf_link_create(self.fd, ifindex, _BPF_XDP, options), what), f"interface {ifindex}")
+        return Link(check(lib().bpf_link_create(self.fd, ifindex, _BPF_XDP, options), what), f"interface {ifindex}")
 
     def test_run(self, data: bytes, ifindex: int = 0, repeat: int = 1, live_frames: bool = False) -> TestRun:
         """Run an XDP program on the packet `data` as if it came in on `ifindex` (0: the loopback device).
 
         With `live_frames` the packets are really sent by the verdict, and neither verdict nor data come back.
         """
-        options: Any = _ffi.new("struct bpf_test_run_opts *")
-        packet = _ffi.from_buffer(data)
-        context = _ffi.from_buffer(struct.pack("=6I", 0, len(data), 0, ifindex, 0, 0))
-        output = _ffi.new("char[]", len(data) + _HEADROOM)
-        options.sz = _ffi.sizeof("struct bpf_test_run_opts")
+        options: Any = ffi.new("struct bpf_test_run_opts *")
+        packet = ffi.from_buffer(data)
+        context = ffi.from_buffer(struct.pack("=6I", 0, len(data), 0, ifindex, 0, 0))
+        output = ffi.new("char[]", len(data) + _HEADROOM)
+        options.sz = ffi.sizeof("struct bpf_test_run_opts")
         options.data_in, options.data_size_in = packet, len(data)
         options.ctx_in, options.ctx_size_in = context, 24
         options.repeat = repeat
@@ -338,23 +248,23 @@ class Program:
             options.flags = _TEST_XDP_LIVE_FRAMES
         else:
             options.data_out, options.data_size_out = output, len(data) + _HEADROOM
-        _check(_lib().bpf_prog_test_run_opts(self.fd, options), f"test-run {self.name}")
+        check(lib().bpf_prog_test_run_opts(self.fd, options), f"test-run {self.name}")
         size = 0 if live_frames else options.data_size_out
-        return TestRun(options.retval, bytes(_ffi.buffer(output, size)), options.duration)
+        return TestRun(options.retval, bytes(ffi.buffer(output, size)), options.duration)
 
     def call(self, context: bytes) -> bytes:
         """Run a program of type syscall once; gives back the context as the program left it."""
-        options: Any = _ffi.new("struct bpf_test_run_opts *")
-        memory = _ffi.new("char[]", context)
-        options.sz = _ffi.sizeof("struct bpf_test_run_opts")
+        options: Any = ffi.new("struct bpf_test_run_opts *")
+        memory = ffi.new("char[]", context)
+        options.sz = ffi.sizeof("struct bpf_test_run_opts")
         options.ctx_in, options.ctx_size_in = memory, len(context)
-        _check(_lib().bpf_prog_test_run_opts(self.fd, options), f"call {self.name}")
-        return bytes(_ffi.buffer(memory, len(context)))
+        check(lib().bpf_prog_test_run_opts(self.fd, options), f"call {self.name}")
+        return bytes(ffi.buffer(memory, len(context)))
 
     def verified_instructions(self) -> int:
         """How many instructions the verifier walked through; it gives up at a million."""
-        info = _info(self.fd, 232, f"program {self.name}")
-        return int(struct.unpack_from("=I", info, _VERIFIED_INSTRUCTIONS_OFFSET)[0])
+        known = info(self.fd, 232, f"program {self.name}")
+        return int(struct.unpack_from("=I", known, _VERIFIED_INSTRUCTIONS_OFFSET)[0])
 
 
 class Object:
@@ -372,9 +282,9 @@ class Object:
         """Read the object file. Raises BpfError if it is not there or is not one."""
         if not path.is_file():
             raise BpfError(f"no BPF object at {path}: run `make build`")
-        handle = _lib().bpf_object__open_file(os.fsencode(path), _ffi.NULL)
-        if handle == _ffi.NULL:
-            raise BpfError(f"open BPF object {path}", _ffi.errno, _last_warning())
+        handle = lib().bpf_object__open_file(os.fsencode(path), ffi.NULL)
+        if handle == ffi.NULL:
+            raise BpfError(f"open BPF object {path}", ffi.errno, last_warning())
         return cls(handle, path)
 
     def layout(self, prefix: str = "hp_") -> Layout:
@@ -394,41 +304,41 @@ class Object:
             raise BpfError(f"variable {variable} has {size} bytes, not {len(value)}")
         if self._loaded:
             raise BpfError(f"set variable {variable} of {self._path}: the object is loaded already")
-        length = _ffi.new("size_t *")
-        data = _lib().bpf_map__initial_value(self._rodata(), length)
-        _ffi.buffer(data, length[0])[offset : offset + size] = value
+        length = ffi.new("size_t *")
+        data = lib().bpf_map__initial_value(self._rodata(), length)
+        ffi.buffer(data, length[0])[offset : offset + size] = value
 
     def load(self) -> None:
         """Make the maps and hand the programs to the verifier. Raises VerifierError, BpfError."""
         self._keep_verifier_logs()
-        result = _lib().bpf_object__load(self._handle)
+        result = lib().bpf_object__load(self._handle)
         if result < 0:
-            for name, text in self._logs.items():
-                if log := _text(_ffi.string(text)):
+            for name, buffer in self._logs.items():
+                if log := text(buffer):
                     raise VerifierError(name, -result, log)
-            raise BpfError(f"load {self._path}", -result, _last_warning())
+            raise BpfError(f"load {self._path}", -result, last_warning())
         self._loaded = True
         self._logs.clear()
         for map_ in self._maps.values():
-            map_.fd = _lib().bpf_map__fd(map_._handle)
+            map_.fd = lib().bpf_map__fd(map_._handle)
 
     def map(self, name: str) -> Map:
         """A map by name; its descriptor is there once the object is loaded."""
         if name not in self._maps:
-            handle = _lib().bpf_object__find_map_by_name(self._handle, name.encode())
-            if handle == _ffi.NULL:
+            handle = lib().bpf_object__find_map_by_name(self._handle, name.encode())
+            if handle == ffi.NULL:
                 raise BpfError(f"{self._path} has no map {name}: run `make build`")
-            fd, key_size = _lib().bpf_map__fd(handle), _lib().bpf_map__key_size(handle)
-            value_size, entries = _lib().bpf_map__value_size(handle), _lib().bpf_map__max_entries(handle)
+            fd, key_size = lib().bpf_map__fd(handle), lib().bpf_map__key_size(handle)
+            value_size, entries = lib().bpf_map__value_size(handle), lib().bpf_map__max_entries(handle)
             self._maps[name] = Map(name, fd, key_size, value_size, entries, handle)
         return self._maps[name]
 
     def program(self, name: str) -> Program:
         """A loaded program by the name of its function."""
-        handle = _lib().bpf_object__find_program_by_name(self._handle, name.encode())
-        if handle == _ffi.NULL:
+        handle = lib().bpf_object__find_program_by_name(self._handle, name.encode())
+        if handle == ffi.NULL:
             raise BpfError(f"{self._path} has no program {name}: run `make build`")
-        return Program(name, _check(_lib().bpf_program__fd(handle), f"program {name} is not loaded"))
+        return Program(name, check(lib().bpf_program__fd(handle), f"program {name} is not loaded"))
 
     def close(self) -> None:
         """Let go of maps and programs; what is attached or pinned stays. Safe to call twice."""
@@ -436,7 +346,7 @@ class Object:
             map_.close()
         self._maps.clear()
         if self._handle is not None:
-            _lib().bpf_object__close(self._handle)
+            lib().bpf_object__close(self._handle)
             self._handle = None
 
     def __enter__(self) -> Self:
@@ -446,17 +356,17 @@ class Object:
         self.close()
 
     def _raw_btf(self) -> bytes:
-        btf = _lib().bpf_object__btf(self._handle)
-        if btf == _ffi.NULL:
+        btf = lib().bpf_object__btf(self._handle)
+        if btf == ffi.NULL:
             raise BpfError(f"{self._path} carries no BTF: run `make build`")
-        size = _ffi.new("uint32_t *")
-        data = _lib().btf__raw_data(btf, size)
-        return bytes(_ffi.buffer(data, size[0]))
+        size = ffi.new("uint32_t *")
+        data = lib().btf__raw_data(btf, size)
+        return bytes(ffi.buffer(data, size[0]))
 
     def _rodata(self) -> Any:
-        handle = _ffi.NULL
-        while (handle := _lib().bpf_object__next_map(self._handle, handle)) != _ffi.NULL:
-            if _text(_ffi.string(_lib().bpf_map__name(handle))).endswith(".rodata"):
+        handle = ffi.NULL
+        while (handle := lib().bpf_object__next_map(self._handle, handle)) != ffi.NULL:
+            if text(lib().bpf_map__name(handle)).endswith(".rodata"):
                 return handle
         raise BpfError(f"{self._path} has no constants: run `make build`")
 
@@ -467,28 +377,12 @@ class Object:
         return variables[name]
 
     def _keep_verifier_logs(self) -> None:
-        handle = _ffi.NULL
-        while (handle := _lib().bpf_object__next_program(self._handle, handle)) != _ffi.NULL:
-            text = _ffi.new("char[]", _LOG_SIZE)
-            self._logs[_text(_ffi.string(_lib().bpf_program__name(handle)))] = text
-            _lib().bpf_program__set_log_buf(handle, text, _LOG_SIZE)
-
-
-def _check(result: int, what: str) -> int:
-    if result < 0:
-        raise BpfError(what, -result)
-    return result
-
-
-def _text(raw: Any) -> str:
-    return bytes(raw).decode(errors="replace")
-
-
-def _summary(log: str) -> str:
-    """The line of a verifier log that says why; what follows it is statistics."""
-    statistics = ("processed ", "verification time", "stack depth", "max_states")
-    lines = [line.strip() for line in log.splitlines() if line.strip() and not line.startswith(statistics)]
-    return lines[-1] if lines else "no reason given"
+        handle = ffi.NULL
+        while (handle := lib().bpf_object__next_program(self._handle, handle)) != ffi.NULL:
+            buffer = _uncleared("char[]", _LOG_SIZE)
+            buffer[0] = b"\0"
+            self._logs[text(lib().bpf_program__name(handle))] = buffer
+            lib().bpf_program__set_log_buf(handle, buffer, _LOG_SIZE)
 
 
 def _map_memory(name: str, fd: int, size: int) -> mmap.mmap:
@@ -499,53 +393,13 @@ def _map_memory(name: str, fd: int, size: int) -> mmap.mmap:
 
 
 def _pin(fd: int, path: Path, what: str) -> None:
-    _check(_lib().bpf_obj_pin(fd, os.fsencode(path)), f"pin {what} at {path}")
+    check(lib().bpf_obj_pin(fd, os.fsencode(path)), f"pin {what} at {path}")
 
 
 def _open_pin(path: Path) -> int:
-    return _check(_lib().bpf_obj_get(os.fsencode(path)), f"open pin {path}")
-
-
-def _info(fd: int, size: int, what: str) -> bytes:
-    memory, length = _ffi.new("char[]", size), _ffi.new("uint32_t *", size)
-    _check(_lib().bpf_obj_get_info_by_fd(fd, memory, length), f"ask the kernel about {what}")
-    return bytes(_ffi.buffer(memory))
+    return check(lib().bpf_obj_get(os.fsencode(path)), f"open pin {path}")
 
 
 @functools.cache
 def _possible_cpus() -> int:
-    return _check(_lib().libbpf_num_possible_cpus(), "count the possible CPUs")
-
-
-_warnings: deque[str] = deque(maxlen=8)
-
-
-@_ffi.callback("int(int, const char *, void *)")
-def _print(level: int, text_format: Any, arguments: Any) -> int:
-    """Keeps libbpf's warnings for the error they precede. A va_list is passed by address on x86-64 and arm64."""
-    if level == 0:
-        text = _ffi.new("char[]", 1024)
-        _libc().vsnprintf(text, 1024, text_format, arguments)
-        _warnings.append(_text(_ffi.string(text)).strip())
-    return 0
-
-
-def _last_warning() -> str:
-    warning = _warnings[-1] if _warnings else ""
-    _warnings.clear()
-    return warning
-
-
-@functools.cache
-def _libc() -> Any:
-    return _ffi.dlopen(None)
-
-
-@functools.cache
-def _lib() -> Any:
-    try:
-        library: Any = _ffi.dlopen("libbpf.so.1")
-    except OSError as error:
-        raise BpfError(f"libbpf 1.x cannot be loaded ({error}): install the package libbpf1") from error
-    library.libbpf_set_print(_print)
-    return library
+    return check(lib().libbpf_num_possible_cpus(), "count the possible CPUs")

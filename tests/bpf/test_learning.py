@@ -318,14 +318,13 @@ def test_a_steady_packet_leaves_the_cold_line_alone(board: Switchboard) -> None:
 
 
 @pytest.mark.parametrize("state", [WEAK, CONFIRMED])
-def test_a_closed_window_of_either_kind_is_steady(board: Switchboard, state: int) -> None:
+def test_a_source_the_window_is_closed_on_is_not_looked_at_twice(board: Switchboard, state: int) -> None:
+    refused = Endpoint("127.0.0.1", 4000)
     board.call()
-    board.expect(PORT_A, FAR, state)
-    word = int(board.rule(PORT_A)["expected"])
-    board.cold(PORT_A)["source"] = 0
-    send(board, FAR)
-    assert int(board.rule(PORT_A)["expected"]) == word
-    assert board.cold(PORT_A)["foreign"] == 0
+    board.expect(PORT_A, refused, state)
+    assert send(board, refused) == XDP_REDIRECT
+    board.expect(PORT_A, refused, OPEN)
+    assert send(board, refused) == XDP_DROP
 
 
 def test_a_packet_to_a_port_without_destination_still_teaches(board: Switchboard) -> None:
