@@ -81,13 +81,12 @@ class Attacked:
         return self.home, self.away
 
     def offer(self, place: Place, *lines: str) -> None:
-        """The caller offers, and the callee, which sees the offer, moves to the port in it."""
-        self.callee.remote_rtp = self.dialogue.offer(
-            place.signalled, *lines, received_from=["IP4", place.party.local.ip]
-        )
-        self.callee.remote_rtcp = above(self.callee.remote_rtp)
+        self.dialogue.offer(place.signalled, *lines, received_from=["IP4", place.party.local.ip])
 
     def answer(self, *lines: str) -> None:
+        """The callee sees the offer, sends to the port in it, and answers."""
+        self.callee.remote_rtp = self.dialogue.for_callee
+        self.callee.remote_rtcp = above(self.callee.remote_rtp)
         self.dialogue.answer(self.callee.local, *lines, received_from=["IP4", self.callee.local.ip])
 
     def heard(self, place: Place) -> bool:
@@ -171,7 +170,7 @@ def live_through(calls: list[Attacked], agent: Agent) -> None:
     for call in calls:
         end_of_safety(call, call.home)
         call.offer(call.away)
-    time.sleep(0.1)
+    time.sleep(0.2)  # the attacker's chance: the callee does not know its new port yet
     for call in calls:
         call.answer()
     until(lambda: all(call.home.party.rtp_sent == 50 for call in calls))
