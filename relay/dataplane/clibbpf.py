@@ -8,14 +8,13 @@ from __future__ import annotations
 import errno as errnos
 import functools
 import os
-from collections import deque
 from typing import Any
 
 import cffi
 
 from relay.errors import DataplaneError
 
-__all__ = ["BpfError", "MapFull", "VerifierError", "check", "ffi", "info", "last_warning", "lib", "text"]
+__all__ = ["BpfError", "MapFull", "VerifierError", "check", "ffi", "first_warning", "info", "lib", "text"]
 
 _DECLARATIONS = """
 struct bpf_test_run_opts {
@@ -136,22 +135,22 @@ def info(fd: int, size: int, what: str) -> bytes:
     return bytes(ffi.buffer(memory))
 
 
-_warnings: deque[str] = deque(maxlen=8)
+_warnings: list[str] = []
 
 
 @ffi.callback("int(int, const char *, void *)")
 def _print(level: int, text_format: Any, arguments: Any) -> int:
-    """Keeps libbpf's warnings for the error they precede. A va_list is passed by address on x86-64 and arm64."""
-    if level == 0:
+    """Keeps libbpf's first warning for the error it precedes. A va_list is passed by address on x86-64 and arm64."""
+    if level == 0 and not _warnings:
         line = ffi.new("char[]", 1024)
         _libc().vsnprintf(line, 1024, text_format, arguments)
         _warnings.append(text(line).strip())
     return 0
 
 
-def last_warning() -> str:
-    """What libbpf complained of last, once."""
-    warning = _warnings[-1] if _warnings else ""
+def first_warning() -> str:
+    """What libbpf complained of first since the last call: what it says later is consequence."""
+    warning = "".join(_warnings)
     _warnings.clear()
     return warning
 

@@ -27,12 +27,14 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from relay.dataplane.btf import Layout, read_layout, read_variables
-from relay.dataplane.clibbpf import BpfError, MapFull, VerifierError, check, ffi, info, last_warning, lib, text
+from relay.dataplane.clibbpf import BpfError, MapFull, VerifierError, check, ffi, first_warning, info, lib, text
 
 __all__ = ["BpfError", "Link", "Map", "MapFull", "Object", "Program", "TestRun", "VerifierError", "XdpMode"]
 
 _uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
+_FULL = (-errnos.E2BIG, -errnos.ENOSPC)  # hash maps say the one, tries the other
+_PER_CPU = (5, 6, 10)  # BPF_MAP_TYPE_PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
 _BPF_XDP = 37
 _BPF_ANY = 0
 _TEST_XDP_LIVE_FRAMES = 1 << 1
@@ -81,7 +83,7 @@ class Map:
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value of `key`, None if there is none. Of a per-CPU map: all CPUs' values, each padded to 8 bytes."""
-        value = ffi.new("char[]", self._lookup_size())
+        value = ffi.new("char[]", self._lookup_size)
         result = lib().bpf_map_lookup_elem(self.fd, self._key(key), value)
         if result == -errnos.ENOENT:
             return None
@@ -93,14 +95,14 @@ class Map:
         if len(value) != self.value_size:
             raise BpfError(f"map {self.name} takes values of {self.value_size} bytes, not {len(value)}")
         result = lib().bpf_map_update_elem(self.fd, self._key(key), value, flags)
-        if result == -errnos.E2BIG:
-            raise MapFull(f"map {self.name} is full ({self.max_entries} entries)", errnos.E2BIG)
+        if result in _FULL:
+            raise MapFull(f"map {self.name} is full ({self.max_entries} entries)", -result)
         check(result, f"update map {self.name}")
 
     def update_per_cpu(self, key: bytes, values: Sequence[bytes]) -> None:
         """Store one element of a per-CPU map: a value, padded to 8 bytes, for each possible CPU."""
         joined = b"".join(value.ljust(-(-self.value_size // 8) * 8, b"\0") for value in values)
-        if len(joined) != self._lookup_size():
+        if len(joined) != self._lookup_size:
             raise BpfError(f"map {self.name} takes values for {_possible_cpus()} CPUs")
         check(lib().bpf_map_update_elem(self.fd, self._key(key), joined, _BPF_ANY), f"update map {self.name}")
 
@@ -174,10 +176,10 @@ class Map:
             raise BpfError(f"map {self.name} takes keys of {self.key_size} bytes, not {len(key)}")
         return key
 
+    @functools.cached_property
     def _lookup_size(self) -> int:
         kind = struct.unpack_from("=I", info(self.fd, 80, f"map {self.name}"))[0]
-        per_cpu = kind in (5, 6, 10)  # BPF_MAP_TYPE_PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
-        return -(-self.value_size // 8) * 8 * _possible_cpus() if per_cpu else self.value_size
+        return -(-self.value_size // 8) * 8 * _possible_cpus() if kind in _PER_CPU else self.value_size
 
 
 class Link:
@@ -282,9 +284,10 @@ class Object:
         """Read the object file. Raises BpfError if it is not there or is not one."""
         if not path.is_file():
             raise BpfError(f"no BPF object at {path}: run `make build`")
+        first_warning()
         handle = lib().bpf_object__open_file(os.fsencode(path), ffi.NULL)
         if handle == ffi.NULL:
-            raise BpfError(f"open BPF object {path}", ffi.errno, last_warning())
+            raise BpfError(f"open BPF object {path}", ffi.errno, first_warning())
         return cls(handle, path)
 
     def layout(self, prefix: str = "hp_") -> Layout:
@@ -311,12 +314,13 @@ class Object:
     def load(self) -> None:
         """Make the maps and hand the programs to the verifier. Raises VerifierError, BpfError."""
         self._keep_verifier_logs()
+        first_warning()
         result = lib().bpf_object__load(self._handle)
         if result < 0:
             for name, buffer in self._logs.items():
                 if log := text(buffer):
                     raise VerifierError(name, -result, log)
-            raise BpfError(f"load {self._path}", -result, last_warning())
+            raise BpfError(f"load {self._path}", -result, first_warning())
         self._loaded = True
         self._logs.clear()
         for map_ in self._maps.values():
