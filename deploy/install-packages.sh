@@ -8,8 +8,8 @@ set -euo pipefail
 
 # clang and libbpf's headers make the XDP object, bpftool reads its types; libbpf1 is what the relay itself loads.
 build=(clang llvm libbpf-dev libbpf1 bpftool linux-libc-dev make python3 python3-venv)
-# The laboratory: namespaces, a SIP proxy, telephones, a capture, and the relay to compare with.
-test=(iproute2 ethtool util-linux kamailio sip-tester tshark rtpengine-daemon)
+# The laboratory: namespaces, a SIP proxy, telephones, a capture, and the relay to compare with; a reader of man pages.
+test=(iproute2 ethtool util-linux kamailio sip-tester tshark rtpengine-daemon groff-base)
 
 wanted=()
 for purpose in "$@"; do
