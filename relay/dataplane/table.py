@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from relay.dataplane import abi
 from relay.dataplane.nexthops import Destination, NextHops
-from relay.dataplane.words import be32, control, endpoint_of, next_generation, peer, window
+from relay.dataplane.words import be32, control, endpoint_of, next_generation, peer, reader, window
 from relay.errors import DataplaneError
 from relay.types import Carries, Endpoint, Learning, Rule, StreamState
 
@@ -37,6 +37,13 @@ _CONTROL, _SIGNALLED, _LEARNED, _EXPECTED, _PACKETS = (
 _NEXTHOP = _place(abi.RULE, "nexthop", 2)
 _SOURCE, _CLOCK = _place(abi.COLD, "source", 8), _place(abi.COLD, "clock", 8)
 _PREFERRED = _place(abi.COLD, "preferred", 4)
+_HOT = reader(abi.RULE, "packets", "bytes", "ssrc", "sequence")
+_COUNTS = reader(abi.COLD, "drops", "foreign", "drop_reason")
+_QUALITY = reader(
+    abi.COLD,
+    *("base_sequence", "base_packets", "other", "prior_expected", "prior_received"),
+    *("duplicates", "reordered", "jitter", "payload_type"),
+)
 _RULE_QUADS, _RULE_SHORTS = _RULE // 8, _RULE // 2
 _COLD_QUADS, _COLD_WORDS = _COLD // 8, _COLD // 4
 
@@ -104,6 +111,12 @@ def _is_ipv4(ip: str | None) -> TypeGuard[str]:
     return ip is not None and ":" not in ip
 
 
+@lru_cache(maxsize=1024)
+def measures_jitter(clocks: tuple[tuple[int, int], ...]) -> bool:
+    """Whether any payload type has a clock jitter is measured by."""
+    return any(word >> 16 & 0xFFFF or word >> 48 for word in clock_words(clocks))
+
+
 class RuleTable:
     """The rules in force over the mapped tables. `screen` says why an address is never sent to from a local one."""
 
@@ -124,9 +137,11 @@ class RuleTable:
         self._addresses = list(addresses)
         self._base = {ip: position << 16 for position, ip in enumerate(addresses)}
         self._hot = rules.view(np.uint8).data.cast("Q")
-        self._hot_shorts = self._hot.cast("B").cast("H")
+        self._hot_bytes = self._hot.cast("B")
+        self._hot_shorts = self._hot_bytes.cast("H")
         self._cold = cold.view(np.uint8).data.cast("Q")
-        self._cold_words = self._cold.cast("B").cast("I")
+        self._cold_bytes = self._cold.cast("B")
+        self._cold_words = self._cold_bytes.cast("I")
         self._later = later
         self._clock = clock
         self._closing: dict[int, object] = {}
@@ -151,9 +166,14 @@ class RuleTable:
         return ip in self._base
 
     def install(self, rules: Iterable[Rule]) -> None:
-        """Put rules in force or change standing ones: destinations, then control words (which make new rules live)."""
+        """Put rules in force or change standing ones: destinations, then control words (which make new rules live).
+
+        Raises DataplaneError, with nothing changed, for a local address this plane does not serve.
+        """
         standing = self.standing
-        batch = [self._enter(rule) for rule in rules]
+        # All places first: an address that is not served leaves every rule as it was.
+        places = [(self.index(rule.local), self.index(rule.source), rule) for rule in rules]
+        batch = [self._enter(index, mirror, rule) for index, mirror, rule in places]
         for entry in batch:
             self._send_to(entry)
             mirrored = standing.get(entry.mirror)
@@ -240,13 +260,17 @@ class RuleTable:
 
     def state(self, entry: Standing) -> StreamState:
         """The counters of a rule; its path is for the plane to say."""
-        hot, cold = self.rules[entry.index].copy(), self.cold[entry.index].copy()
-        state = StreamState(packets=int(hot["packets"]), bytes=int(hot["bytes"]), drops=int(cold["drops"]))
-        state.foreign = int(cold["foreign"])
-        state.last_drop = abi.COUNTERS[int(cold["drop_reason"])] if cold["drop_reason"] else None
+        packets, octets, ssrc, sequence = _HOT.unpack_from(self._hot_bytes, entry.index * _RULE)
+        drops, foreign, reason = _COUNTS.unpack_from(self._cold_bytes, entry.index * _COLD)
+        state = StreamState(packets=packets, bytes=octets, drops=drops, foreign=foreign)
+        if reason:
+            state.last_drop = abi.COUNTERS[reason]
         state.observed_source, state.confirmed = self.observed(entry)
-        if hot["sequence"]:
-            _fill_rtp(state, hot, cold)
+        if sequence:
+            state.ssrc, state.highest_sequence = ssrc, sequence - abi.FIRST_CYCLE
+            _fill_quality(state, sequence, _QUALITY.unpack_from(self._cold_bytes, entry.index * _COLD))
+            if not measures_jitter(entry.rule.clocks):
+                state.jitter_ms = None
         return state
 
     def close(self) -> None:
@@ -254,12 +278,11 @@ class RuleTable:
         self.standing.clear()
         self._closing.clear()
         self.rules, self.cold = self.rules[:0].copy(), self.cold[:0].copy()
-        for view in (self._cold_words, self._cold, self._hot_shorts, self._hot):
+        for view in (self._cold_words, self._cold_bytes, self._cold, self._hot_shorts, self._hot_bytes, self._hot):
             view.release()
 
-    def _enter(self, rule: Rule) -> Standing:
+    def _enter(self, index: int, mirror: int, rule: Rule) -> Standing:
         """The entry of a rule, with the generation its party is to have."""
-        index, mirror = self.index(rule.local), self.index(rule.source)
         entry = self.standing.get(index)
         if entry is None:
             entry = Standing(index, mirror, rule, self._next_generation(index, mirror), folded=rule.known_source)
@@ -378,14 +401,10 @@ class RuleTable:
                 self._hot[index * _RULE_QUADS + _CONTROL] = 0
 
 
-def _fill_rtp(state: StreamState, hot: np.void, cold: np.void) -> None:
+def _fill_quality(state: StreamState, sequence: int, quality: tuple[int, ...]) -> None:
     """Loss and quality as ebpf/quality.h keeps the books; differences of 32-bit counters wrap."""
-    sequence = int(hot["sequence"])
-    arrived = int(hot["packets"]) - int(cold["base_packets"]) - int(cold["other"])
-    state.ssrc = int(hot["ssrc"])
-    state.highest_sequence = sequence - abi.FIRST_CYCLE
-    state.expected = int(cold["prior_expected"]) + (sequence - int(cold["base_sequence"]) + 1 & _WORD)
-    state.received = int(cold["prior_received"]) + (arrived & _WORD)
-    state.payload_type = int(cold["payload_type"])
-    state.duplicates, state.reordered = int(cold["duplicates"]), int(cold["reordered"])
-    state.jitter_ms = int(cold["jitter"]) / _JITTER_PER_MS if cold["clock"]["khz_quarters"].any() else None
+    first, packets_before, other, expected_before, received_before = quality[:5]
+    state.expected = expected_before + (sequence - first + 1 & _WORD)
+    state.received = received_before + (state.packets - packets_before - other & _WORD)
+    state.duplicates, state.reordered, jitter, state.payload_type = quality[5:]
+    state.jitter_ms = jitter / _JITTER_PER_MS

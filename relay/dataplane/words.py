@@ -7,7 +7,10 @@ the relay runs on; the fields inside that the wire sees are in network order.
 from __future__ import annotations
 
 import socket
+import struct
 from functools import lru_cache
+
+import numpy as np
 
 from relay.dataplane import abi
 from relay.types import Endpoint
@@ -67,3 +70,20 @@ def next_generation(current: int, learned: int, expected: int) -> int:
     while generation in stale:
         generation = (generation + 2) & abi.GENERATION_MASK
     return generation
+
+
+def reader(dtype: np.dtype[np.void], *fields: str) -> struct.Struct:
+    """What unpacks these integer fields of a record, named in the order they lie there, each by one load.
+
+    Tens of times cheaper than copying the record out of a NumPy array.
+    """
+    layout, at = "@", 0
+    assert dtype.fields is not None
+    for name in fields:
+        kind, offset = dtype.fields[name][:2]
+        layout += f"{offset - at}x{_UNPACKED[kind.itemsize]}"
+        at = offset + kind.itemsize
+    return struct.Struct(layout)
+
+
+_UNPACKED = {1: "B", 2: "H", 4: "I", 8: "Q"}

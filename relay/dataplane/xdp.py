@@ -42,6 +42,7 @@ __all__ = ["XdpDataplane", "XdpSettings"]
 _log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 1.0  # in which every port is looked at once
+_ANYWHERE = "198.51.100.1"  # RFC 5737: what only a default route leads to
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class XdpDataplane:
         self._settings = settings
         self._held = ExitStack()
         self._running = False
+        self._attached = False
+        """As it was found a second ago at most: the kernel is not asked for every stream that is looked at."""
         self._placing: asyncio.Task[None] | None = None
 
     async def start(self, listener: Listener) -> None:
@@ -235,6 +238,7 @@ class XdpDataplane:
     def _sweep(self) -> None:
         if self._running:
             self._sweep_later()
+            self._attached = bool(self._placement.attached())
             self._learning.sweep()
             self._nexthops.expire(self._loop.time())
 
@@ -255,19 +259,26 @@ class XdpDataplane:
         for ifindex in devices:
             self._devmap.slot(ifindex)
         self._placement.place(self._watch.links, devices)
+        self._attached = bool(self._placement.attached())
 
     def _devices(self) -> set[int]:
         """Devices to attach to; one that was found once stays while it exists."""
-        watch = self._watch
-        in_use, default = self._nexthops.devices() | self._placement.attached(), watch.kernel.default_devices()
-        return devices_of(self._settings.addresses, watch.addresses, watch.links, in_use, default)
+        watch, media = self._watch, self._settings.addresses
+        in_use = self._nexthops.devices() | self._placement.attached()
+        outward = (watch.kernel.route(_ANYWHERE, ip) for ip in media)
+        default = {route.ifindex for route in outward if route}
+        return devices_of(media, watch.addresses, watch.links, in_use, default)
 
     def _leaves(self, link: Link) -> bool | None:
-        """What the device says of itself, unless it was tried and found wanting."""
+        """What the device says of itself, and where it was tried, what came of it."""
         features = self._watch.netdev.features(link.index)
         if features and not features.takes_redirects:
             return False
         return self._probe.verdict(link)
+
+    def _is_tried(self, link: Link) -> bool:
+        """Devices that say nothing are tried, and veth; some cards do not count what they are redirected."""
+        return link.running and (link.kind == "veth" or self._watch.netdev.features(link.index) is None)
 
     def _check_checksum(self) -> None:
         """Needs a device a frame might leave by; without one there is nothing to forward yet either."""
@@ -280,8 +291,8 @@ class XdpDataplane:
         """Try the devices that packets leave by and that were not tried as they are now; go generic if one fails."""
         if not self._placement.native:
             return
-        links = [self._watch.links.get(ifindex) for ifindex in self._devmap.devices()]
-        untried = [link for link in links if link and link.running and self._probe.verdict(link) is None]
+        links = [self._watch.links[ifindex] for ifindex in self._devmap.devices() if ifindex in self._watch.links]
+        untried = [link for link in links if self._is_tried(link) and self._probe.verdict(link) is None]
         results = [await self._probe.run(link, self._devmap.slot(link.index) or 0) for link in untried]
         if not all(results):
             self._place()
@@ -293,7 +304,7 @@ class XdpDataplane:
         return self._devmap.slot(ifindex)
 
     def _path(self, entry: Standing, packets: int) -> StreamPath:
-        if not self._placement.attached():
+        if not self._attached:
             return StreamPath.NOT_ATTACHED
         target = self._table.target(entry)
         if target is None:
