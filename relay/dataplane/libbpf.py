@@ -29,7 +29,7 @@ import numpy as np
 from relay.dataplane.btf import Layout, read_layout, read_variables
 from relay.dataplane.clibbpf import BpfError, MapFull, VerifierError, check, ffi, first_warning, info, lib, text
 
-__all__ = ["BpfError", "Link", "Map", "MapFull", "Object", "Program", "RunResult", "VerifierError", "XdpMode"]
+__all__ = ["BpfError", "Link", "Map", "MapFull", "Object", "Program", "TestRun", "VerifierError", "XdpMode"]
 
 _uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
@@ -50,8 +50,10 @@ class XdpMode(enum.IntEnum):
     GENERIC = 1 << 1
 
 
-class RunResult(NamedTuple):
+class TestRun(NamedTuple):
     """What BPF_PROG_TEST_RUN gave back; `duration` in ns per repetition."""
+
+    __test__ = False  # pytest, this is none of yours
 
     verdict: int
     data: bytes
@@ -233,7 +235,7 @@ class Program:
         what = f"attach {self.name} to interface {ifindex} ({mode.name.lower()} XDP)"
         return Link(check(lib().bpf_link_create(self.fd, ifindex, _BPF_XDP, options), what), f"interface {ifindex}")
 
-    def test_run(self, data: bytes, ifindex: int = 0, repeat: int = 1, live_frames: bool = False) -> RunResult:
+    def test_run(self, data: bytes, ifindex: int = 0, repeat: int = 1, live_frames: bool = False) -> TestRun:
         """Run an XDP program on the packet `data` as if it came in on `ifindex` (0: the loopback device).
 
         With `live_frames` the packets are really sent by the verdict, and neither verdict nor data come back.
@@ -252,7 +254,7 @@ class Program:
             options.data_out, options.data_size_out = output, len(data) + _HEADROOM
         check(lib().bpf_prog_test_run_opts(self.fd, options), f"test-run {self.name}")
         size = 0 if live_frames else options.data_size_out
-        return RunResult(options.retval, bytes(ffi.buffer(output, size)), options.duration)
+        return TestRun(options.retval, bytes(ffi.buffer(output, size)), options.duration)
 
     def call(self, context: bytes) -> bytes:
         """Run a program of type syscall once; gives back the context as the program left it."""
