@@ -12,10 +12,12 @@
  *
  *	state		a packet from another source S
  *	UNSEEN		S stands. CONFIRMED if immediate, or good enough for the
- *			mode (delayed: 2, heuristic: 3), else OPEN
+ *			mode (delayed: 2, heuristic: 3), else OPEN. Who stood
+ *			in the generation before is OPEN below 3: a party that
+ *			has moved speaks from the old place until it is answered
  *	OPEN		delayed: S displaces unless its score is lower (last
  *			seen wins); heuristic: only if its score is higher
- *			over time: CONFIRMED if heuristic and score 2, else WEAK
+ *			over time: CONFIRMED with a score of 2 or more, else WEAK
  *	WEAK		S displaces with a score of 2 or more
  *	CONFIRMED	S displaces with a score of 3 one of 2: who forges the
  *			right address with a wrong port locks nobody out
@@ -173,6 +175,17 @@ static __always_inline __u8 closed_state(const struct lesson *l, __u64 endpoint)
 	return confirmed ? HP_CONFIRMED : HP_WEAK;
 }
 
+/*
+ * Who stood before the change may be on its way to where it has moved: it goes
+ * on standing, but another source as good may follow within the window.
+ */
+static __always_inline bool may_move(const struct lesson *l)
+{
+	bool stood = (l->expected & WORD_ENDPOINT) == l->source;
+
+	return stood && !commits(l) && score(l, l->source) < SCORE_EXACT;
+}
+
 /* The first packet of a generation. */
 static __always_inline void open_window(struct xdp_md *ctx, struct lesson *l, bool wire)
 {
@@ -187,7 +200,7 @@ static __always_inline void open_window(struct xdp_md *ctx, struct lesson *l, bo
 		return;
 	}
 	WRITE_ONCE(l->a_cold->window_tick, (__u32)bpf_jiffies64());
-	stand(ctx, l, first_state(l), wire);
+	stand(ctx, l, may_move(l) ? HP_OPEN : first_state(l), wire);
 }
 
 /* An open window whose time is over closes on who stands. */

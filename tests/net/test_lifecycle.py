@@ -123,6 +123,27 @@ def test_a_reinvite_to_a_new_address_loses_nothing(scene: Scene) -> None:
     assert all(rule["local"] != str(old) for rule in rules)
 
 
+def test_a_caller_behind_nat_may_take_another_port(scene: Scene) -> None:
+    """It speaks from the old one until it sees the answer, which must not make the new one a stranger."""
+    home, away, callee = scene.caller(4800), scene.caller(4810), scene.callee(4800)
+    call = Dialogue(scene.proxy, "nat-moves", received_from=["IP4", home.local.ip])
+    call.set_up(Endpoint("192.168.7.20", 7000), callee.local)
+    scene.talk(home, call.for_caller, 30)
+    scene.talk(callee, call.for_callee, 75)
+    time.sleep(0.3)
+    point(callee, call.offer(Endpoint("192.168.7.20", 7010)))
+    time.sleep(0.2)
+    call.answer(callee.local)
+    until(lambda: home.rtp_sent == 30)
+    scene.talk(away, call.for_caller, 40)
+    until(lambda: callee.rtp_sent == 75)
+    time.sleep(0.1)
+    arrived = heard(callee, home, away)
+    assert arrived == list(range(arrived[0], 75)), "only what came before the caller's first packet had nowhere to go"
+    assert heard(callee, away)[-30:] == list(range(45, 75))
+    assert heard(home, callee) == list(range(30))
+
+
 def test_a_callee_may_move_too(scene: Scene) -> None:
     caller, here, there = scene.caller(4200), scene.callee(4200), scene.callee(4300)
     call = Dialogue(scene.proxy, "callee-moves").set_up(caller.local, here.local)
