@@ -21,8 +21,9 @@ import mmap
 import os
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -50,10 +51,11 @@ class XdpMode(enum.IntEnum):
     GENERIC = 1 << 1
 
 
-class TestRun(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TestRun:
     """What BPF_PROG_TEST_RUN gave back; `duration` in ns per repetition."""
 
-    __test__ = False  # pytest, this is none of yours
+    __test__: ClassVar[bool] = False  # pytest, this is none of yours
 
     verdict: int
     data: bytes
