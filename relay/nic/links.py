@@ -145,16 +145,6 @@ class Rtnetlink:
         answer = self._netlink.request(_RTM_GETNEIGH, _NDM.pack(socket.AF_INET, 0, 0, 0, 0), NLM_F_DUMP)
         return [found for message in answer if (found := _parse_neighbour(message))]
 
-    def default_devices(self) -> set[int]:
-        """The devices of all default routes."""
-        answer = self._netlink.request(_RTM_GETROUTE, _RTM.pack(socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0), NLM_F_DUMP)
-        devices = set()
-        for _, body in answer:
-            found = attributes(body, _RTM.size)
-            if not _RTM.unpack_from(body)[1] and _RTA_OIF in found:
-                devices.add(u32(found[_RTA_OIF]))
-        return devices
-
     def route(self, destination: str, source: str | None = None) -> Route | None:
         """The way from `source` to `destination`, None where none leads there or it ends in this host."""
         body = _RTM.pack(socket.AF_INET, 32, 32 if source else 0, 0, 0, 0, 0, 0, 0)

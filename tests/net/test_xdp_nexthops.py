@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from relay.dataplane.xdp import XdpDataplane
+from relay.nic.links import Change, Changes
+from relay.nic.netlink import Overrun
 from relay.types import Endpoint, Path
 from tests.net.conftest import MEDIA_A, MEDIA_B, PARTY_B, RELAY_B, Phone, Table, mirrored, ready, rtp, wait_for
 
@@ -115,6 +119,29 @@ def test_an_interface_goes_and_comes_back(table: Table) -> None:
             await stream(a, 10)
             b.send(MEDIA_B, rtp(1))
             assert (len(await b.expect(10)), len(await a.expect(1))) == (10, 1)
+
+    table.run(scenario)
+
+
+def test_lost_events_of_the_host_are_made_up_for(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel drops events when their reader is slow; all is read again then."""
+    read = Changes.changes
+
+    def overrun(changes: Changes) -> Change:
+        read(changes)
+        raise Overrun
+
+    async def scenario() -> None:
+        a, b = table.phones()
+        async with table.plane() as plane:
+            plane.install(mirrored(a.endpoint, b.endpoint))
+            await ready(plane)
+            monkeypatch.setattr(Changes, "changes", overrun)
+            table.b.ip("link", "set", "eth0", "address", NEW_MAC)
+            table.relay.ip("neighbour", "replace", PARTY_B, "dev", "to-b", "lladdr", NEW_MAC, "nud", "reachable")
+            await heard_again(a, b, 1.0)
+            table.relay.ip("link", "set", "to-b", "down")
+            await wait_for(lambda: plane.state(MEDIA_A).path is Path.NO_NEXT_HOP)
 
     table.run(scenario)
 

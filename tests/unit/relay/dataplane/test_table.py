@@ -308,8 +308,11 @@ def test_loss_and_jitter_are_read_as_the_program_keeps_them(bench: Bench) -> Non
 
 
 def test_an_address_that_is_not_served_is_an_error(bench: Bench) -> None:
+    first, second = pair()
     with pytest.raises(DataplaneError, match=r"10\.9\.9\.9 is not a media address"):
-        bench.table.install([pair()[0]._replace(local=Endpoint("10.9.9.9", 30000))])
+        bench.table.install([first, second._replace(local=Endpoint("10.9.9.9", 30000))])
+    assert not bench.table.standing
+    assert not bench.table.rules.view("u1").any()
 
 
 def test_a_clock_that_is_no_multiple_of_250_hz_measures_nothing() -> None:
