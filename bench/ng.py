@@ -3,7 +3,8 @@
     python -m bench.ng [--quick] [--rounds N] [--calls N]
     python -m bench.ng --profile
 
-Both relays delete at once and run on one core, the client on another; rounds alternate. The second form runs hairpin
+Both relays delete at once and run on one core, the client on another; rounds alternate. A run with default settings is stored in
+bench/results/. The second form runs hairpin
 alone under cProfile and prints where its time goes.
 """
 
@@ -162,7 +163,7 @@ def compare(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         progress("cut short")
     print(show(report))
-    if report.complete and not options.quick:
+    if report.complete and options.store:
         progress(f"written to {report.save()}")
     return 0 if report.complete else 130
 
@@ -204,11 +205,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.ng", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="fewer rounds, and no result is stored")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--rounds", type=int, help="alternating rounds (default 15, quick 5)")
     parser.add_argument("--calls", type=int, help="calls in a round (default 2000, quick 1000)")
     parser.add_argument("--profile", action="store_true", help="run hairpin alone under cProfile")
     options = parser.parse_args(arguments)
+    options.store = not (options.quick or options.rounds or options.calls)
     options.rounds = options.rounds or (5 if options.quick else 15)
     options.calls = options.calls or (1000 if options.quick else 2000)
     return options
