@@ -3,9 +3,8 @@
     python -m bench.ng [--quick] [--rounds N] [--calls N]
     python -m bench.ng --profile
 
-Both relays delete at once and run on one core, the client on another; rounds alternate. A run with default settings is stored in
-bench/results/. The second form runs hairpin
-alone under cProfile and prints where its time goes.
+Both relays delete at once and run on one core, the client on another; rounds alternate. A run with default settings is
+stored in bench/results/. The second form runs hairpin alone under cProfile and prints where its time goes.
 """
 
 from __future__ import annotations
