@@ -259,6 +259,70 @@ class TestGenerations:
         assert board.standing(PORT_A) == (moved, CONFIRMED)
         assert board.learned(PORT_B) == moved
 
+    def renew(self, board: Switchboard, flags: int = 0) -> None:
+        """A re-offer that signals A once more, as a new generation."""
+        board.install(PORT_B, PORT_A, A, B, flags, generations=(2, 1))
+        board.install(PORT_A, PORT_B, B, A, flags, generations=(1, 2))
+
+    @pytest.mark.parametrize(
+        ("mode", "stood", "sources", "standing", "state"),
+        [
+            (DELAYED, ADDRESS, [ADDRESS], ADDRESS, OPEN),
+            (DELAYED, ADDRESS, [ADDRESS, ADDRESS_TOO], ADDRESS_TOO, CONFIRMED),
+            (DELAYED, ADDRESS, [ADDRESS, FAR], ADDRESS, OPEN),
+            (DELAYED, ADDRESS, [ADDRESS, TIME, ADDRESS], ADDRESS, CONFIRMED),
+            (DELAYED, ADDRESS, [ADDRESS_TOO], ADDRESS_TOO, CONFIRMED),
+            (DELAYED, EXACT, [EXACT], EXACT, CONFIRMED),
+            (DELAYED, FAR, [FAR], FAR, OPEN),
+            (IMMEDIATE, ADDRESS, [ADDRESS], ADDRESS, CONFIRMED),
+            (HEURISTIC, ADDRESS, [ADDRESS, TIME, ADDRESS], ADDRESS, CONFIRMED),
+        ],
+    )
+    def test_who_stood_before_a_change_may_be_about_to_move(
+        self,
+        board: Switchboard,
+        mode: int,
+        stood: Endpoint,
+        sources: list[Endpoint | None],
+        standing: Endpoint,
+        state: int,
+    ) -> None:
+        board.call(mode)
+        board.expect(PORT_A, stood)
+        self.renew(board, mode)
+        play(board, sources)
+        assert board.standing(PORT_A) == (standing, state)
+        assert board.learned(PORT_B) == standing
+
+    @pytest.mark.parametrize(
+        ("mode", "folded", "sources", "standing", "state"),
+        [
+            (DELAYED, FAR, [FAR], FAR, WEAK),
+            (DELAYED, FAR, [FAR, FAR_TOO, PORT], FAR, WEAK),
+            (DELAYED, FAR, [FAR, EXACT], EXACT, CONFIRMED),
+            (DELAYED, FAR, [EXACT], EXACT, CONFIRMED),
+            (DELAYED, ADDRESS, [FAR, ADDRESS_TOO], ADDRESS, CONFIRMED),
+            (DELAYED, ADDRESS, [ADDRESS, EXACT], EXACT, CONFIRMED),
+            (IMMEDIATE, FAR, [FAR, EXACT], FAR, CONFIRMED),
+            (OFF, FAR, [FAR, EXACT], FAR, CONFIRMED),
+        ],
+    )
+    def test_a_folded_source_stands_until_one_that_was_signalled_speaks(
+        self,
+        board: Switchboard,
+        mode: int,
+        folded: Endpoint,
+        sources: list[Endpoint | None],
+        standing: Endpoint,
+        state: int,
+    ) -> None:
+        """What was learned has become the signalled destination; the score still goes by the SDP."""
+        self.renew(board, mode | abi.FIXED)
+        board.rule(PORT_B)["signalled"] = words.peer(folded, 2)
+        play(board, sources)
+        assert board.standing(PORT_A) == (standing, state)
+        assert board.run(datagram(B, PORT_B)).packet["IP"].dst == standing.ip
+
     def test_a_signalled_source_of_another_generation_scores_nothing(self, board: Switchboard) -> None:
         board.call()
         board.cold(PORT_A)["source"] = words.peer(A, 7)

@@ -291,6 +291,10 @@ class TestJitter:
         board.run(datagram(payload=rtp(102)))
         assert self.pair(board, b"\x00\x01stun", rtp(103, timestamp=self.SPACING)) == 0
 
+    def test_a_pair_is_of_one_ssrc_also_if_the_sequences_fit(self, board: Switchboard) -> None:
+        self.pair(board, rtp(101), rtp(101, ssrc=9))
+        assert self.pair(board, b"\x00\x01stun", rtp(102, ssrc=9, timestamp=self.SPACING)) == 0
+
     def test_packets_between_the_samples_read_no_clock(self, board: Switchboard) -> None:
         board.rule(PORT_A)["packets"] = 34
         before = board.cold(PORT_A).tobytes()
