@@ -1,12 +1,14 @@
 """What the relay's XDP program costs per packet: by itself, and end to end over a bare reflector.
 
     python -m bench.fastpath [--quick] [--rules 1,1000,36000,100000] [--rounds N] [--rate PPS]
+    python -m bench.fastpath --against OTHER.bpf.o [--rules N] [--rounds N]
 
 By itself: BPF_PROG_TEST_RUN on the attached program, each packet of another flow, less what the same generator costs
 with an empty program. End to end: packets through a veth and back, CPU of all that happens after the sender, at a rate
 that one core keeps up with, and saturated (as much as one core takes). Rounds of relay and reflector alternate. The
 rules that packets hit are those of the RTP of calls set up over ng, in random order; as many more, for the RTCP of
 these calls, stand beside them in the table. A run with default settings is stored in bench/results/.
+The second form compares other builds of the program with the attached one, by itself, on the same tables.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from bench.calls import CommandFailed
@@ -45,15 +48,18 @@ _TICK = 0.3
 
 def measure(field: Field, scales: Sequence[int], options: argparse.Namespace, report: Report) -> None:
     """Fill the report, scale by scale."""
+    programs = {"program": field.program} | {path.name: field.load_variant(path) for path in options.against}
     for rules in scales:
         clock = time.monotonic()
         calls = field.grow(rules)
         progress(f"{rules} rules: {calls} calls set up and learned in {time.monotonic() - clock:.1f} s")
         figure: dict[str, Any] = {"rules": rules, "calls": calls}
         report.figures.append(figure)
-        by_itself(field, rules, options.rounds, figure)
+        by_itself(field, programs, options.rounds, figure)
+        if options.against:
+            continue
         for mode, rate in zip(MODES, (options.rate, 0.0), strict=True):
-            end_to_end(field, run_length(rules, SENT_PACKETS), rate, options.rounds, figure.setdefault(mode, {}))
+            end_to_end(field, rules, rate, options.rounds, figure.setdefault(mode, {}))
             progress("  " + "  ".join(path_row(figure, mode)))
 
 
@@ -63,26 +69,28 @@ def run_length(rules: int, wanted: int) -> int:
     return min(max(1, round(wanted / period)) * period, rules * _PORT_PACKETS)
 
 
-def by_itself(field: Field, rules: int, rounds: int, figure: dict[str, Any]) -> None:
-    """Nanoseconds per packet of the relay's program and of empty ones, generator included, round by round."""
+def by_itself(field: Field, programs: dict[str, int], rounds: int, figure: dict[str, Any]) -> None:
+    """Nanoseconds per packet of the relay's programs and of empty ones, generator included, round by round."""
+    rules = figure["rules"]
     packets = run_length(rules, DRIVEN_PACKETS)
     for _ in range(rounds):
         for name in EMPTY_PROGRAMS:
             figure.setdefault(name, []).append(field.drive_empty(name, packets).duration)
-        _rest(rules)
-        done = field.drive_relay(packets)
-        _check(done)
-        figure.setdefault("program", []).append(done.duration)
+        for name, program in programs.items():
+            _rest(rules)
+            done = field.drive_relay(program, packets)
+            _check(name, done)
+            figure.setdefault(name, []).append(done.duration)
         figure.setdefault("line", []).append(field.chase(rules))
 
 
-def end_to_end(field: Field, packets: int, rate: float, rounds: int, figure: dict[str, Any]) -> None:
+def end_to_end(field: Field, rules: int, rate: float, rounds: int, figure: dict[str, Any]) -> None:
     """One round after the other, relay and reflector in turn, the same number of packets each."""
     ways = {"relay": field.relay_way, "reflector": field.reflector_way}
     for turn in range(rounds):
         for name in sorted(ways, reverse=bool(turn % 2)):
-            _rest(packets // _PORT_PACKETS)
-            cost = field.send(ways[name], packets, rate)
+            _rest(rules)
+            cost = field.send(ways[name], run_length(rules, SENT_PACKETS), rate)
             figure.setdefault(name, []).append(cost._asdict())
 
 
@@ -92,9 +100,9 @@ def _rest(rules: int) -> None:
         time.sleep(_TICK)
 
 
-def _check(done: TestRun) -> None:
+def _check(name: str, done: TestRun) -> None:
     if done.verdict != XDP_REDIRECT:
-        raise LabError(f"the relay's program said {done.verdict} to a packet of a call, not XDP_REDIRECT")
+        raise LabError(f"{name} said {done.verdict} to a packet of a call, not XDP_REDIRECT")
 
 
 def costs(figure: dict[str, Any], mode: str, name: str) -> list[float]:
@@ -108,6 +116,17 @@ def program_row(figure: dict[str, Any]) -> list[str]:
     own = [subtract(figure["program"], figure[name]) for name in EMPTY_PROGRAMS]
     samples = [*(figure[name] for name in names), *own, figure["line"]]
     return [f"{figure['rules']:,}", *(summarize(one).show(0) for one in samples)]
+
+
+def variant_rows(report: Report) -> list[list[str]]:
+    """Each build of the program at each scale, less the generator and an empty XDP_TX, and over the attached one."""
+    rows = []
+    for figure in filter(was_driven, report.figures):
+        for name in ("program", *report.settings["against"]):
+            own = subtract(figure[name], figure["empty_tx"])
+            ratio = summarize(ratios(own, subtract(figure["program"], figure["empty_tx"])))
+            rows.append([f"{figure['rules']:,} {name}", summarize(own).show(0), ratio.show()])
+    return rows
 
 
 def path_row(figure: dict[str, Any], mode: str) -> list[str]:
@@ -162,6 +181,8 @@ def show(report: Report) -> str:
     paths = [path_row(figure, mode) for mode in MODES for figure in report.figures if was_compared(figure, mode)]
     text = [report.heading(), LEGEND.format(**report.settings)]
     text += ["", "The program by itself, ns per packet", table(PROGRAM_HEAD, driven)]
+    if report.settings["against"]:
+        return "\n".join([*text, "", table(VARIANT_HEAD, variant_rows(report))])
     text += ["", "End to end, ns of CPU per packet", table(PATH_HEAD, paths), *losses(report), "", *verdicts(report)]
     if not report.complete:
         text.append("The run was cut short.")
@@ -169,6 +190,7 @@ def show(report: Report) -> str:
 
 
 PROGRAM_HEAD = ["rules", "empty TX", "empty redirect", "relay", "relay - TX", "relay - redirect", "line"]
+VARIANT_HEAD = ["rules", "ns", "of the attached"]
 PATH_HEAD = ["rules", "relay", "reflector", "ratio", "Mpps/core"]
 LEGEND = """Packets of {packet_size} bytes; medians and quartiles of {rounds} rounds.
 Rules are those that packets hit, in random order; as many more stand for RTCP.
@@ -185,9 +207,12 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="fewer rules and rounds")
     parser.add_argument("--rules", type=_numbers, help="how many rules packets hit, in rising order")
     parser.add_argument("--rounds", type=int, help="alternating rounds (default 9, quick 3)")
+    parser.add_argument(
+        "--against", type=Path, nargs="+", default=[], help="other builds of relay.bpf.o, compared by themselves only"
+    )
     parser.add_argument("--rate", type=float, default=RATE, help=f"packets per second when paced (default {RATE:,})")
     options = parser.parse_args(arguments)
-    options.store = not (options.quick or options.rules or options.rounds or options.rate != RATE)
+    options.store = not (options.quick or options.rules or options.against or options.rounds or options.rate != RATE)
     options.rules = options.rules or (QUICK_SCALES if options.quick else SCALES)
     options.rounds = options.rounds or (3 if options.quick else 9)
     return options
@@ -201,7 +226,8 @@ def main(arguments: Sequence[str]) -> int:
     """The command."""
     options = _options(arguments)
     settings = {"rounds": options.rounds, "rate": options.rate, "packet_size": PACKET_SIZE}
-    report = Report("fastpath", settings | {"port_rate": PORT_RATE})
+    against = [path.name for path in options.against]
+    report = Report("fastpath", settings | {"port_rate": PORT_RATE, "against": against})
     try:
         with Field(max(options.rules)) as field:
             report.settings["hairpin"] = " ".join(field.relay.command[1:])

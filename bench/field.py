@@ -23,9 +23,10 @@ from typing import Any, NamedTuple, Self
 
 from bench.calls import Call, make_calls
 from bench.flows import Flow, shuffled
-from bench.generator import Generator, Order, Target, open_program
+from bench.generator import Generator, Order, Target
 from bench.processes import find_thread, thread_cpu_ns
 from bench.relays import PORTS, Relay, hairpin
+from bench.variants import load_variant, open_program
 from relay.dataplane.libbpf import TestRun
 from tests.lab import Host, Lab, LabError, command
 
@@ -123,8 +124,9 @@ class Field:
         self.relay = self._start_relay()
         self._thread(self.relay_way)
         self._thread(self.reflector_way)
-        self._program = open_program(_attached_program(self.relay_way.host, self.relay_way.far))
-        self._stack.callback(os.close, self._program)
+        self._identity = _attached_program(self.relay_way.host, self.relay_way.far)
+        self.program = open_program(self._identity)
+        self._stack.callback(os.close, self.program)
 
     def _way(self, lab: Lab, target: Target) -> Way:
         host, name = lab.host(target.name.lower()), f"{target.value}x{os.getpid()}"
@@ -204,10 +206,16 @@ class Field:
             os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(priority))
         return relay, sink
 
-    def drive_relay(self, packets: int) -> TestRun:
-        """Hand packets to the relay's own attached program, its rules and all, by BPF_PROG_TEST_RUN."""
+    def load_variant(self, path: Path) -> int:
+        """A descriptor of another build of the relay's program, on the tables of the one that is attached."""
+        variant = self.relay_way.host.call(lambda: load_variant(path, self._identity))
+        self._stack.callback(variant.close)
+        return variant.program("hairpin").fd
+
+    def drive_relay(self, program: int, packets: int) -> TestRun:
+        """Hand packets to the relay's attached program, or a variant, rules and all, by BPF_PROG_TEST_RUN."""
         way = self.relay_way
-        return way.host.call(lambda: self._drive_pinned(way.order(0), self._program, packets, way.host_index))
+        return way.host.call(lambda: self._drive_pinned(way.order(0), program, packets, way.host_index))
 
     def drive_empty(self, name: str, packets: int) -> TestRun:
         """The same with an empty program of the generator's, which is what has to be subtracted."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import enum
 import struct
 from collections.abc import Sequence
@@ -19,9 +18,9 @@ from scapy.layers.rtp import RTP
 from bench.flows import Flow, pack
 from bench.report import ROOT
 from relay.dataplane.btf import Struct
-from relay.dataplane.libbpf import BpfError, Link, Object, TestRun, XdpMode
+from relay.dataplane.libbpf import Link, Object, TestRun, XdpMode
 
-__all__ = ["OBJECT", "PACKET_SIZE", "Generator", "Order", "Target", "open_program"]
+__all__ = ["OBJECT", "PACKET_SIZE", "Generator", "Order", "Target"]
 
 OBJECT = ROOT / "build" / "generator.bpf.o"
 _PAYLOAD = bytes(range(160))
@@ -153,14 +152,6 @@ class Generator:
         row["sink"] = order.sink % len(self._sunk)
         cursor = self._cursors[order.target]
         cursor["lost"] = cursor["sent"] - self._sunk[order.sink % len(self._sunk)]
-
-
-def open_program(identity: int) -> int:
-    """A descriptor of a loaded program, by the number `ip link` and bpftool show. The caller closes it."""
-    fd: int = ctypes.CDLL("libbpf.so.1", use_errno=True).bpf_prog_get_fd_by_id(identity)
-    if fd < 0:
-        raise BpfError(f"open program {identity}", -fd)
-    return fd
 
 
 def _dtype(entry: Struct) -> np.dtype[Any]:
