@@ -346,7 +346,7 @@ def test_a_service_address_without_a_wire_and_an_orderly_end(service: Service) -
     assert service.reserved() == "5060"
 
 
-def test_a_killed_relay_forwards_no_more_and_the_next_one_starts_clean(service: Service) -> None:
+def test_a_killed_relay_leaves_no_program_attached_and_the_next_one_starts_clean(service: Service) -> None:
     with Relay(service.host, service.address) as relay:
         pass_media(service, relay, "killed", 4100)
         service.host.end(relay.process, signal.SIGKILL)
