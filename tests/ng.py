@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -106,6 +108,15 @@ class Dialogue:
         if not address or not port:
             raise Refused(f"no media in the relay's SDP: {reply['sdp']}")
         return Endpoint(address[1], int(port[1]))
+
+
+def until(condition: Callable[[], bool], seconds: float = 6.0) -> None:
+    """Wait until something is so. Raises TimeoutError."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not so within {seconds} s")
+        time.sleep(0.002)
 
 
 def above(endpoint: Endpoint) -> Endpoint:

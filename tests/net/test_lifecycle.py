@@ -7,7 +7,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from relay.types import Endpoint
 from tests.lab import Host, Lab, LabError, Network, standard_network
 from tests.media import Agent, Party, open_party, steady
 from tests.net.conftest import rtp
-from tests.ng import CALLEE, CALLER, Dialogue, Proxy, above
+from tests.ng import CALLEE, CALLER, Dialogue, Proxy, above, until
 from tests.peers import Relay, media_sockets
 from tests.wire import Sniffer
 
@@ -71,13 +71,6 @@ def scene() -> Iterator[Scene]:
             Sniffer(network.core, network.RELAY_PORT) as wire,
         ):
             yield Scene(network, relay, proxy, wire, agent)
-
-
-def until(condition: Callable[[], bool], seconds: float = 6.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "did not happen in time"
-        time.sleep(0.005)
 
 
 def heard(sender: Party, *receivers: Party) -> list[int]:

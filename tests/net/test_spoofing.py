@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -20,7 +21,7 @@ from relay.types import Endpoint
 from tests.lab import Lab, Network, give_address, standard_network
 from tests.media import Agent, Party, open_party, rtcp_packet, steady
 from tests.net.conftest import rtp
-from tests.ng import Dialogue, Proxy, above
+from tests.ng import Dialogue, Proxy, above, until
 from tests.peers import Relay
 from tests.wire import Injector, Seen, Sniffer, Spray, udp
 
@@ -117,13 +118,6 @@ class Outcome:
                 yield position, seen.destination
 
 
-def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "did not happen in time"
-        time.sleep(0.002)
-
-
 def forgeries() -> list[bytes]:
     """Packets to every port in turn, four of five from the attacker's network, the rest from the parties' addresses."""
     source = random.Random(99)
@@ -193,7 +187,7 @@ def begin(calls: list[Attacked], places: list[Place], agent: Agent, packets: int
         to = call.dialogue.for_caller
         agent.talk(place.party, to, above(to), steady(packets))
     for call, place in zip(calls, places, strict=True):
-        until(lambda call=call, place=place: call.heard(place))  # type: ignore[misc]
+        until(partial(call.heard, place))
         place.safe = range(call.callee.rtp_sent, call.callee.rtp_sent)
 
 
