@@ -23,7 +23,7 @@ from tests.bpf.switchboard import (
 )
 
 MUXED = abi.RTP | abi.RTCP
-STRANGER = Endpoint("192.0.2.200", 4000)
+STRANGER = Endpoint("192.0.2.200", 4444)
 
 
 def kind(board: Switchboard, payload: bytes, flags: int) -> str:
@@ -104,9 +104,12 @@ def test_rtcp_is_forwarded_and_a_copy_goes_up_as_it_arrived(board: Switchboard, 
     assert (copy.kind, copy.port, copy.ifindex, copy.data) == (abi.COPY_RTCP, PORT_A, 1, bytes(arriving[IP]))
 
 
-def test_rtcp_of_another_source_than_the_expected_is_forwarded_without_a_copy(board: Switchboard) -> None:
+@pytest.mark.parametrize("source", [STRANGER, Endpoint(STRANGER.ip, A.port), Endpoint(A.ip, A.port + 1)])
+def test_rtcp_of_another_source_than_the_expected_is_forwarded_without_a_copy(
+    board: Switchboard, source: Endpoint
+) -> None:
     board.steady_call(MUXED)
-    assert board.run(datagram(STRANGER, payload=rtcp())).verdict == XDP_REDIRECT
+    assert board.run(datagram(source, payload=rtcp())).verdict == XDP_REDIRECT
     assert board.copies() == []
 
 

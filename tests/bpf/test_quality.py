@@ -133,6 +133,8 @@ TABLE = {
     "before the first at the wrap": (stream(0, 65535, 1), (2, 3, 0, 1)),
     "late by 63": (stream(0, 2, *range(3, 65), 1), (65, 65, 0, 1)),
     "later than it remembers": (stream(0, *range(2, 67), 1), (67, 67, 1, 0)),
+    "late by 99": (stream(*range(100), 0), (100, 101, 1, 0)),
+    "a jump back of 100": (stream(*range(101), 0), (101, 101, 0, 0)),
     "a gap of 70 and its first": (stream(0, 70, 1), (71, 3, 1, 0)),
     "a gap of 70 and its last": (stream(0, 70, 69), (71, 3, 0, 1)),
     "a gap of 2999": (stream(0, 2999), (3000, 2, 0, 0)),
