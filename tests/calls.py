@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from control.ng import bencode
 from control.ng.commands import Commands
 from relay.call import Call, Signal
 from relay.dataplane.memory import MemoryDataplane
@@ -115,9 +116,10 @@ class Stage:
             self.registry.tick(self.now)
 
     def command(self, name: str, **keys: Any) -> dict[str, Any]:
-        """An ng command, underscores for hyphens in its keys."""
+        """An ng command, underscores for hyphens in its keys; the reply as the proxy reads it."""
         request = {"command": name, **{key.replace("_", "-"): value for key, value in keys.items()}}
-        return self.commands.handle(request, PROXY, self.now)
+        reply: dict[str, Any] = bencode.decode(bencode.encode(self.commands.handle(request, PROXY, self.now)))
+        return reply
 
     def ports(self, call_id: str = "c1", index: int = 0) -> tuple[Endpoint, Endpoint]:
         """The RTP ports that face the caller and the callee."""

@@ -7,12 +7,13 @@ surrogate escapes and go out again as the same bytes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NoReturn
 
 from relay.errors import HairpinError
 
-__all__ = ["BencodeError", "decode", "encode", "to_bytes"]
+__all__ = ["BencodeError", "Layout", "Written", "decode", "encode", "entry", "to_bytes", "write"]
 
 MAX_SIZE = 65_535
 """Bytes of one document: what a UDP datagram can hold."""
@@ -158,18 +159,69 @@ def _utf8(value: Any) -> Any:
     return value
 
 
+class Written:
+    """A value that is bencode already, to be put into another one as it is."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def value(self) -> Any:
+        """What it says, for a reply in another encoding."""
+        return decode(to_bytes(self.text))
+
+
+class Layout:
+    """A dictionary that is written often: its keys never change and are written once.
+
+    `shape` says for each key what stands there: `int`, or another such shape, or anything else for what the caller
+    brings in bencode.
+    """
+
+    __slots__ = ("_head",)
+
+    def __init__(self, shape: Mapping[str, Any]) -> None:
+        self._head = _outline(shape)
+
+    def fill(self, *values: int | str, more: str = "") -> str:
+        """The dictionary with these values in the order of the shape; `more` is entries that are not always there."""
+        return f"{self._head % values}{more}e"
+
+
+def _outline(shape: Mapping[str, Any]) -> str:
+    """A dictionary without its end, as a format."""
+    parts = ["d"]
+    for key, kind in shape.items():
+        parts.append(_key(key).replace("%", "%%"))
+        parts.append(f"{_outline(kind)}e" if isinstance(kind, Mapping) else "i%de" if kind is int else "%s")
+    return "".join(parts)
+
+
+def entry(key: str, value: str) -> str:
+    """One entry of a dictionary; its value is bencode already."""
+    return f"{_key(key)}{value}"
+
+
 def encode(value: Any) -> bytes:
     """The bencode of a dict (keys str or bytes, in their own order), list, tuple, str, bytes, int or bool (0 or 1).
 
     Raises TypeError for any other type: what is put into a reply is the program's own doing.
     """
+    return to_bytes(write(value))
+
+
+def write(value: Any) -> str:
+    """What `encode` makes bytes of: the lengths of its strings are those of their UTF-8."""
+    if type(value) is str and value.isascii():
+        return f"{len(value)}:{value}"
     parts: list[str] = []
     _append(parts, value)
-    return to_bytes("".join(parts))
+    return "".join(parts)
 
 
 def _append(parts: list[str], value: Any) -> None:
-    """Write one value. Plain ints and ASCII strings in a dictionary, most of a report, are written in its own loop."""
+    """Write one value. Plain ints and ASCII strings in a dictionary are written in its own loop."""
     if isinstance(value, dict):
         add = parts.append
         add("d")
@@ -194,6 +246,8 @@ def _append(parts: list[str], value: Any) -> None:
         parts.append(f"i{int(value)}e")
     elif isinstance(value, bytes):
         parts.append(_blob(value))
+    elif isinstance(value, Written):
+        parts.append(value.text)
     else:
         raise TypeError(f"bencode has no {type(value).__name__}")
 

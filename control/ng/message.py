@@ -88,8 +88,15 @@ def encode(cookie: bytes, encoding: Encoding, reply: dict[str, Any]) -> bytes:
     """The datagram of a reply. Raises TypeError or ValueError for what the encoding cannot express."""
     if encoding is Encoding.BENCODE:
         return cookie + b" " + bencode.encode(reply)
-    text = json.dumps(reply, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = json.dumps(reply, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_unwritten)
     return cookie + b" " + bencode.to_bytes(text)
+
+
+def _unwritten(value: object) -> Any:
+    """What JSON has no word for: only parts that were written in bencode at once."""
+    if isinstance(value, bencode.Written):
+        return value.value()
+    raise TypeError(f"JSON has no {type(value).__name__}")
 
 
 class Exchange:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+from control.ng.bencode import Layout, Written, entry, write
 from relay.call import Call, Leg, Media, Mux, Stream
 from relay.dataplane import Dataplane
 from relay.quality import Heard, Sample
@@ -23,6 +25,23 @@ PER_STREAM = 700
 COPIES = 6
 """Times a tag is written at most."""
 
+_ENDPOINT = Layout({"family": str, "address": str, "port": int})
+_COUNTS = {"packets": int, "bytes": int, "errors": int}
+_STREAM = Layout(
+    {
+        "local port": int,
+        "local address": str,
+        "family": str,
+        "last packet": int,
+        "flags": list,
+        "stats": _COUNTS,
+    }
+)
+_MEDIA = Layout({"index": int, "type": str, "protocol": str, "flags": list, "streams": list})
+_TIE = Layout({"tag": str, "type": str})
+_LEG = Layout({"tag": str, "created": int, "subscriptions": list, "subscribers": list, "medias": list})
+_TOTALS = Layout({"RTP": _COUNTS, "RTCP": _COUNTS})
+
 
 def call_report(call: Call, plane: Dataplane, now: float, unix_offset: float) -> Report:
     """One call's tags, media, streams and totals. Where it would not fit a datagram, detail is left out."""
@@ -30,16 +49,13 @@ def call_report(call: Call, plane: Dataplane, now: float, unix_offset: float) ->
 
 
 class _CallReport:
-    """One report in the making."""
+    """One report in the making. Its bulk is written in bencode at once: every call that ends has one."""
 
     def __init__(self, call: Call, plane: Dataplane, now: float, unix_offset: float) -> None:
         self.call = call
         self.now = now
         self.unix_offset = unix_offset
         self.states = {stream: plane.state(stream.local) for _, stream in call.streams() if stream.local is not None}
-        self.common_flags = ["strict source address"] if call.strict_source else []
-        if call.media_handover:
-            self.common_flags.append("media handover")
         first, second = call.legs
         names = (
             sum(map(len, call.tags)) + sum(map(len, call.branches)) + len(first.label or "") + len(second.label or "")
@@ -56,76 +72,60 @@ class _CallReport:
             "created_ts": created,
             "last signal": int(self.call.last_signal + self.unix_offset),
             "SSRC": self.sources() if self.with_media else {},
-            "tags": {leg.tag: self.leg(leg, other) for leg, other in self.legs()} if self.with_tags else {},
+            "tags": self.tags() if self.with_tags else {},
             "totals": self.totals(),
         }
 
-    def legs(self) -> tuple[tuple[Leg, Leg], tuple[Leg, Leg]]:
+    def tags(self) -> Written:
         first, second = self.call.legs
-        return (first, second), (second, first)
+        return Written(f"d{self.leg(first, second)}{self.leg(second, first)}e")
 
-    def leg(self, leg: Leg, other: Leg) -> Report:
-        tied = [{"tag": other.tag, "type": "offer/answer"}]
-        report: Report = {"tag": leg.tag, "created": int(leg.created + self.unix_offset)}
-        if self.call.branches and leg is self.call.legs[1]:
-            report["via-branch"] = self.call.branches[-1]
-        if leg.label is not None:
-            report["label"] = leg.label
-        if len(leg.tags) > 1:
-            report["tag-aliases"] = leg.tags[1:]
-        report["subscriptions"] = report["subscribers"] = tied
+    def leg(self, leg: Leg, other: Leg) -> str:
+        """The entry of one party."""
+        tag, tied = write(leg.tag), f"l{_TIE.fill(write(other.tag), _OFFER_ANSWER)}e"
         pairs = zip(leg.medias, other.medias, strict=True) if self.with_media else ()
-        report["medias"] = [self.media(mine, theirs) for mine, theirs in pairs]
-        return report
+        medias = "".join([self.media(mine, theirs) for mine, theirs in pairs])
+        more = ""
+        if self.call.branches and leg is self.call.legs[1]:
+            more += entry("via-branch", write(self.call.branches[-1]))
+        if leg.label is not None:
+            more += entry("label", write(leg.label))
+        if len(leg.tags) > 1:
+            more += entry("tag-aliases", write(leg.tags[1:]))
+        return tag + _LEG.fill(tag, int(leg.created + self.unix_offset), tied, tied, f"l{medias}e", more=more)
 
-    def media(self, mine: Media, theirs: Media) -> Report:
+    def media(self, mine: Media, theirs: Media) -> str:
         line = mine.line
-        report: Report = {"index": mine.index + 1, "type": line.kind, "protocol": line.protocol}
+        streams = "".join([self.stream(mine, stream) for stream in mine.streams])
+        flags = _media_flags(mine.port is not None, theirs.sends_to(mine), mine.sends_to(theirs), line.mux is Mux.ON)
         codec = _codec(mine, self.states.get(mine.rtp))
-        if codec is not None:
-            report["codec"] = codec
-        flags = report["flags"] = ["initialized"] if mine.port is not None else []
-        if theirs.sends_to(mine):
-            flags.append("send")
-        if mine.sends_to(theirs):
-            flags.append("recv")
-        if line.mux is Mux.ON:
-            flags.append("rtcp-mux")
-        report["streams"] = [self.stream(mine, stream) for stream in mine.streams]
-        return report
+        more = entry("codec", write(codec)) if codec is not None else ""
+        return _MEDIA.fill(mine.index + 1, _word(line.kind), _word(line.protocol), flags, f"l{streams}e", more=more)
 
-    def stream(self, media: Media, stream: Stream) -> Report:
-        state, local = self.states[stream], stream.local
+    def stream(self, media: Media, stream: Stream) -> str:
+        state, local, signalled = self.states[stream], stream.local, stream.signalled
         assert local is not None
         at = self.now if state.packets != stream.count else stream.seen
-        report: Report = {
-            "local port": local.port,
-            "local address": local.ip,
-            "family": _family(local.ip),
-            "last packet": int(at + self.unix_offset) if state.packets else 0,
-            "flags": self.stream_flags(media, stream, state),
-            "stats": {"packets": state.packets, "bytes": state.bytes, "errors": state.drops},
-        }
-        signalled, observed = stream.signalled, state.observed_source
-        if signalled is not None:
-            report["endpoint"] = report["advertised endpoint"] = _endpoint(signalled)
-        if observed is not None and observed != signalled:
-            report["endpoint"] = _endpoint(observed)
-        if state.ssrc is not None:
-            report["SSRC"] = state.ssrc
-        return report
-
-    def stream_flags(self, media: Media, stream: Stream, state: StreamState) -> list[str]:
-        flags = ["RTP"] if stream is media.rtp else ["RTCP"]
-        if media.line.mux is Mux.ON:
-            flags.append("RTCP")
-        if stream.signalled is not None and stream.refusal is None:
-            flags.append("filled")
-        if state.confirmed:
-            flags.append("confirmed")
-        if state.path is Path.FAST:
-            flags.append("kernelized")
-        return flags + self.common_flags
+        flags = _stream_flags(
+            stream is media.rtp,
+            media.line.mux is Mux.ON,
+            signalled is not None and stream.refusal is None,
+            state.confirmed,
+            state.path is Path.FAST,
+            self.call.strict_source,
+            self.call.media_handover,
+        )
+        return _STREAM.fill(
+            local.port,
+            _word(local.ip),
+            _family(local.ip),
+            int(at + self.unix_offset) if state.packets else 0,
+            flags,
+            state.packets,
+            state.bytes,
+            state.drops,
+            more=_of_party(signalled, state),
+        )
 
     def sources(self) -> Report:
         """What is known of each SSRC, with what its receiver says in RTCP."""
@@ -150,37 +150,74 @@ class _CallReport:
             report[name] = {**_sample(sample), "reported at": int(sample.at + self.unix_offset)}
         return report
 
-    def totals(self) -> Report:
+    def totals(self) -> Written:
         """Packets that arrived, with those at ports the call has no more."""
-        sums = {True: _Sum(self.call.gone_rtp), False: _Sum(self.call.gone_rtcp)}
+        rtp, rtcp = [self.call.gone_rtp], [self.call.gone_rtcp]
         for media, stream in self.call.streams():
-            sums[stream is media.rtp].add(self.states[stream])
-        return {"RTP": sums[True].report(), "RTCP": sums[False].report()}
+            (rtp if stream is media.rtp else rtcp).append(self.states[stream])
+        return Written(_TOTALS.fill(*_sum(rtp), *_sum(rtcp)))
 
 
-class _Sum:
-    """Counters of several streams."""
+def _sum(states: Sequence[StreamState]) -> tuple[int, int, int]:
+    """Packets, bytes and errors of several streams."""
+    packets = octets = drops = 0
+    for state in states:
+        packets += state.packets
+        octets += state.bytes
+        drops += state.drops
+    return packets, octets, drops
 
-    __slots__ = ("bytes", "errors", "packets")
 
-    def __init__(self, begin: StreamState) -> None:
-        self.packets, self.bytes, self.errors = begin.packets, begin.bytes, begin.drops
+def _of_party(signalled: Endpoint | None, state: StreamState) -> str:
+    """What a stream's entry has only where it is known: the party's address, as seen and as signalled, and its SSRC."""
+    more = ""
+    observed = state.observed_source
+    if signalled is not None:
+        endpoint = _endpoint(signalled)
+        more = entry("advertised endpoint", endpoint)
+        if observed is None or observed == signalled:
+            more += entry("endpoint", endpoint)
+    if observed is not None and observed != signalled:
+        more += entry("endpoint", _endpoint(observed))
+    if state.ssrc is not None:
+        more += entry("SSRC", write(state.ssrc))
+    return more
 
-    def add(self, state: StreamState) -> None:
-        self.packets += state.packets
-        self.bytes += state.bytes
-        self.errors += state.drops
 
-    def report(self) -> dict[str, int]:
-        return {"packets": self.packets, "bytes": self.bytes, "errors": self.errors}
+def _endpoint(endpoint: Endpoint) -> str:
+    return _ENDPOINT.fill(_family(endpoint.ip), write(endpoint.ip), endpoint.port)
+
+
+_OFFER_ANSWER = write("offer/answer")
+_IPV4, _IPV6 = write("IPv4"), write("IPv6")
+_word = lru_cache(maxsize=1024)(write)
+"""For what all calls have in common: kinds of media, protocols, the relay's own addresses."""
 
 
 def _family(ip: str) -> str:
-    return "IPv6" if ":" in ip else "IPv4"
+    return _IPV6 if ":" in ip else _IPV4
 
 
-def _endpoint(endpoint: Endpoint) -> Report:
-    return {"family": _family(endpoint.ip), "address": endpoint.ip, "port": endpoint.port}
+@lru_cache(maxsize=16)
+def _media_flags(initialized: bool, sends: bool, receives: bool, muxed: bool) -> str:
+    found = {"initialized": initialized, "send": sends, "recv": receives, "rtcp-mux": muxed}
+    return write([flag for flag, holds in found.items() if holds])
+
+
+@lru_cache(maxsize=128)
+def _stream_flags(
+    rtp: bool, muxed: bool, filled: bool, confirmed: bool, fast: bool, strict_source: bool, media_handover: bool
+) -> str:
+    found = {
+        "RTP": rtp,
+        "RTCP": muxed or not rtp,
+        "filled": filled,
+        "confirmed": confirmed,
+        "kernelized": fast,
+        "strict source address": strict_source,
+        "media handover": media_handover,
+    }
+    return write([flag for flag, holds in found.items() if holds])
 
 
 def _codec(media: Media, state: StreamState | None) -> str | None:
