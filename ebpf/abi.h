@@ -156,7 +156,8 @@ struct hp_cold {
 	__u64 sample_arrival;	/* of that packet: ns << 16 | sequence */
 	__u32 drops;
 	__u32 foreign;		/* packets from another source than expected */
-	__u16 drop_reason;	/* last, enum hp_counter */
+	__u8 drop_reason;	/* last, enum hp_counter */
+	__u8 jumped;		/* whether bad_sequence says anything */
 	__u16 slow_tick;	/* budget of packets and events to user space */
 	__u16 bad_sequence;	/* after a jump: the next one makes a restart */
 	__u8 slow_count;
@@ -275,6 +276,7 @@ union hp_abi {
 #error "words are taken apart by shifts: little-endian machines only"
 #endif
 
+_Static_assert(HP_COUNTERS <= 256, "a reason is one byte");
 _Static_assert(sizeof(struct hp_control) == 8, "one store");
 _Static_assert(sizeof(struct hp_peer) == 8, "one store");
 _Static_assert(sizeof(struct hp_expected) == 8, "one store");

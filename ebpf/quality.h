@@ -54,7 +54,7 @@ static __always_inline void begin_period(struct hp_rule *r, struct hp_cold *c,
 	c->other = 0;
 	c->missing = 0;
 	c->missing_top = first;
-	c->bad_sequence = heard->sequence;
+	c->jumped = false;
 	c->payload_type = heard->payload_type;
 	c->sample_arrival = 0;
 	r->ssrc = heard->ssrc;
@@ -118,9 +118,10 @@ __attribute__((noinline)) int sequence_anomaly(const struct heard *heard)
 		note_gap(r, c, step);
 	else if (step == 0 || step > 0x10000 - MAX_MISORDER)
 		note_late(r, c, (__u16)-step);
-	else if (heard->sequence == c->bad_sequence)
+	else if (c->jumped && heard->sequence == c->bad_sequence)
 		begin_period(r, c, heard, 1);
 	else {
+		c->jumped = true;
 		c->bad_sequence = heard->sequence + 1;
 		c->other++;
 	}

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-DIGEST: Final = "94b8e511149e18d5"
+DIGEST: Final = "bdcd894205893e55"
 
 # enum hp_copy_kind
 COPY_UNRESOLVED: Final = 1
@@ -158,7 +158,8 @@ COLD: Final[np.dtype[Any]] = np.dtype(
         ("sample_arrival", "u8"),
         ("drops", "u4"),
         ("foreign", "u4"),
-        ("drop_reason", "u2"),
+        ("drop_reason", "u1"),
+        ("jumped", "u1"),
         ("slow_tick", "u2"),
         ("bad_sequence", "u2"),
         ("slow_count", "u1"),
