@@ -206,7 +206,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="fewer rules and rounds")
     parser.add_argument("--rules", type=_numbers, help="how many rules packets hit, in rising order")
-    parser.add_argument("--rounds", type=int, help="alternating rounds (default 9, quick 3)")
+    parser.add_argument("--rounds", type=int, help="alternating rounds (default 7, quick 3)")
     parser.add_argument(
         "--against", type=Path, nargs="+", default=[], help="other builds of relay.bpf.o, compared by themselves only"
     )
@@ -214,7 +214,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.store = not (options.quick or options.rules or options.against or options.rounds or options.rate != RATE)
     options.rules = options.rules or (QUICK_SCALES if options.quick else SCALES)
-    options.rounds = options.rounds or (3 if options.quick else 9)
+    options.rounds = options.rounds or (3 if options.quick else 7)
     return options
 
 
