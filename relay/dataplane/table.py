@@ -37,13 +37,18 @@ _CONTROL, _SIGNALLED, _LEARNED, _EXPECTED, _PACKETS = (
 _NEXTHOP = _place(abi.RULE, "nexthop", 2)
 _SOURCE, _CLOCK = _place(abi.COLD, "source", 8), _place(abi.COLD, "clock", 8)
 _PREFERRED = _place(abi.COLD, "preferred", 4)
-_HOT = reader(abi.RULE, "packets", "bytes", "ssrc", "sequence")
+_HOT = reader(abi.RULE, "expected", "packets", "bytes", "ssrc", "sequence")
 _COUNTS = reader(abi.COLD, "drops", "foreign", "drop_reason")
 _QUALITY = reader(
     abi.COLD,
     *("base_sequence", "base_packets", "other", "prior_expected", "prior_received"),
     *("duplicates", "reordered", "jitter", "payload_type"),
 )
+_FRESH = reader(abi.COLD, "preferred", "source", "clock")
+"""Packs these fields and zeros between them: the cold record of a port that begins a new life."""
+assert _FRESH.size == _COLD
+_COUNTED = bytes(_RULE - 8 * _PACKETS)
+"""The hot counters of such a port."""
 _RULE_QUADS, _RULE_SHORTS = _RULE // 8, _RULE // 2
 _COLD_QUADS, _COLD_WORDS = _COLD // 8, _COLD // 4
 
@@ -52,6 +57,12 @@ _LEARNING = {
     Learning.IMMEDIATE: abi.LEARN_IMMEDIATE,
     Learning.HEURISTIC: abi.LEARN_HEURISTIC,
     Learning.OFF: abi.LEARN_OFF,
+}
+_CARRIES = {
+    Carries.OPAQUE: 0,
+    Carries.RTP: abi.RTP,
+    Carries.RTCP: abi.RTCP,
+    Carries.RTP | Carries.RTCP: abi.RTP | abi.RTCP,
 }
 _CLOCKS = abi.COLD["clock"].shape[0]
 _UNUSED_CLOCK = 255
@@ -82,21 +93,18 @@ class Standing:
     """What the listener heard last of this port's party."""
 
 
-@lru_cache(maxsize=256)
-def flags_of(rule_flags: tuple[Carries, Learning, bool, bool, bool, bool], folded: bool) -> int:
-    """The flags of a live rule: what it carries, learning, strict, handover, keeps the TOS, on loopback."""
-    carries, learning, strict, handover, keep_tos, loopback = rule_flags
-    flags = abi.LIVE | _LEARNING[learning]
-    chosen = (
-        (Carries.RTP in carries, abi.RTP),
-        (Carries.RTCP in carries, abi.RTCP),
-        (strict, abi.STRICT),
-        (handover, abi.HANDOVER),
-        (keep_tos, abi.KEEP_TOS),
-        (loopback, abi.LOOPBACK),
-        (folded, abi.FIXED),
-    )
-    return flags | sum(bit for wanted, bit in chosen if wanted)
+def flags_of(rule: Rule) -> int:
+    """The flags of a live rule, but for FIXED."""
+    flags = abi.LIVE | _LEARNING[rule.learning] | _CARRIES[rule.carries]
+    if rule.strict_source:
+        flags |= abi.STRICT
+    if rule.media_handover:
+        flags |= abi.HANDOVER
+    if rule.tos is None:
+        flags |= abi.KEEP_TOS
+    if rule.local.ip.startswith("127."):
+        flags |= abi.LOOPBACK
+    return flags
 
 
 @lru_cache(maxsize=1024)
@@ -145,7 +153,6 @@ class RuleTable:
         self._later = later
         self._clock = clock
         self._closing: dict[int, object] = {}
-        self._empty_cold = np.zeros((), abi.COLD)
 
     def index(self, local: Endpoint) -> int:
         """The place of a local port. Raises DataplaneError for an address this plane does not serve."""
@@ -173,13 +180,13 @@ class RuleTable:
         standing = self.standing
         # All places first: an address that is not served leaves every rule as it was.
         places = [(self.index(rule.local), self.index(rule.source), rule) for rule in rules]
-        batch = [self._enter(index, mirror, rule) for index, mirror, rule in places]
-        for entry in batch:
+        batch = {index: self._enter(index, mirror, rule) for index, mirror, rule in places}
+        for entry in batch.values():
             self._send_to(entry)
-            mirrored = standing.get(entry.mirror)
+            mirrored = standing.get(entry.mirror) if entry.mirror not in batch else None
             if mirrored is not None and mirrored.mirror == entry.index:
                 self._send_to(mirrored)
-        for entry in batch:
+        for entry in batch.values():
             self._expect(entry)
 
     def fold(self, entry: Standing, learned: Endpoint) -> None:
@@ -239,11 +246,7 @@ class RuleTable:
 
     def observed(self, entry: Standing) -> tuple[Endpoint | None, bool]:
         """Where the party of a port really sends from, and whether its address is confirmed."""
-        word = self.expected(entry.index)
-        generation, state = window(word)
-        if generation == entry.generation and state != abi.UNSEEN:
-            return endpoint_of(word), state == abi.CONFIRMED
-        return entry.folded, entry.folded is not None
+        return _observed(entry, self.expected(entry.index))
 
     def target(self, entry: Standing) -> Endpoint | None:
         """Where the next packet of a rule goes: the learned address of this generation, else the signalled one."""
@@ -260,12 +263,12 @@ class RuleTable:
 
     def state(self, entry: Standing) -> StreamState:
         """The counters of a rule; its path is for the plane to say."""
-        packets, octets, ssrc, sequence = _HOT.unpack_from(self._hot_bytes, entry.index * _RULE)
+        expected, packets, octets, ssrc, sequence = _HOT.unpack_from(self._hot_bytes, entry.index * _RULE)
         drops, foreign, reason = _COUNTS.unpack_from(self._cold_bytes, entry.index * _COLD)
-        state = StreamState(packets=packets, bytes=octets, drops=drops, foreign=foreign)
+        state = StreamState(packets, octets, drops, foreign=foreign)
         if reason:
             state.last_drop = abi.COUNTERS[reason]
-        state.observed_source, state.confirmed = self.observed(entry)
+        state.observed_source, state.confirmed = _observed(entry, expected)
         if sequence:
             state.ssrc, state.highest_sequence = ssrc, sequence - abi.FIRST_CYCLE
             _fill_quality(state, sequence, _QUALITY.unpack_from(self._cold_bytes, entry.index * _COLD))
@@ -286,10 +289,9 @@ class RuleTable:
         entry = self.standing.get(index)
         if entry is None:
             entry = Standing(index, mirror, rule, self._next_generation(index, mirror), folded=rule.known_source)
-            self._reset(index)
             self._closing.pop(index, None)
             self.standing[index] = entry
-            self._describe_source(entry)
+            self._reset(entry)
             return entry
         before, entry.rule = entry.rule, rule
         renewed = rule.source_epoch != before.source_epoch or mirror != entry.mirror
@@ -306,24 +308,17 @@ class RuleTable:
         base = mirror * _RULE_QUADS
         return next_generation(self._hot[base + _SIGNALLED] >> 48, self._hot[base + _LEARNED], self.expected(index))
 
-    def _reset(self, index: int) -> None:
-        """Counters and quality of a port that begins a new life; it is not live, so no packet counts meanwhile."""
-        self.cold[index] = self._empty_cold
-        words = self._hot
-        base = index * _RULE_QUADS
-        for word in range(_PACKETS, _RULE_QUADS):
-            words[base + word] = 0
+    def _reset(self, entry: Standing) -> None:
+        """What a port begins a new life with; it is not live, so no packet counts meanwhile."""
+        at = entry.index * _RULE
+        self._hot_bytes[at + 8 * _PACKETS : at + _RULE] = _COUNTED
+        _FRESH.pack_into(self._cold_bytes, entry.index * _COLD, *_source_words(entry))
 
     def _describe_source(self, entry: Standing) -> None:
         """The cold fields a learning window compares with, before the control word that opens it."""
-        rule = entry.rule
         base = entry.index * _COLD_QUADS
-        preferred, source = rule.preferred_source, rule.signalled_source
-        # A party of the other address family is nobody whose packets could come in here.
-        self._cold_words[entry.index * _COLD_WORDS + _PREFERRED] = be32(preferred) if _is_ipv4(preferred) else 0
-        self._cold[base + _SOURCE] = peer(source if source and _is_ipv4(source.ip) else None, entry.generation)
-        for offset, word in enumerate(clock_words(rule.clocks), base + _CLOCK):
-            self._cold[offset] = word
+        self._cold_words[entry.index * _COLD_WORDS + _PREFERRED], *words = _source_words(entry)
+        self._cold[base + _SOURCE], self._cold[base + _CLOCK], self._cold[base + _CLOCK + 1] = words
 
     def _send_to(self, entry: Standing) -> None:
         """Write where the packets of a rule go: next hop, then address and generation in one word."""
@@ -378,17 +373,7 @@ class RuleTable:
     def _expect(self, entry: Standing) -> None:
         """Write the control word: what the port carries and expects, and where its packets leave from."""
         rule = entry.rule
-        flags = flags_of(
-            (
-                rule.carries,
-                rule.learning,
-                rule.strict_source,
-                rule.media_handover,
-                rule.tos is None,
-                rule.local.ip.startswith("127."),
-            ),
-            entry.folded is not None,
-        )
+        flags = flags_of(rule) if entry.folded is None else flags_of(rule) | abi.FIXED
         word = control(entry.generation, flags, rule.tos or 0, entry.mirror >> 16, rule.source.port)
         place = entry.index * _RULE_QUADS + _CONTROL
         if self._hot[place] != word:
@@ -399,6 +384,24 @@ class RuleTable:
             if self._closing.get(index) is token:
                 del self._closing[index]
                 self._hot[index * _RULE_QUADS + _CONTROL] = 0
+
+
+def _observed(entry: Standing, expected: int) -> tuple[Endpoint | None, bool]:
+    """What the word XDP keeps of a port's source says of its party."""
+    generation, state = window(expected)
+    if generation == entry.generation and state != abi.UNSEEN:
+        return endpoint_of(expected), state == abi.CONFIRMED
+    return entry.folded, entry.folded is not None
+
+
+def _source_words(entry: Standing) -> tuple[int, ...]:
+    """Of a party as signalled: hp_cold.preferred, .source and .clock."""
+    rule = entry.rule
+    preferred, source = rule.preferred_source, rule.signalled_source
+    # A party of the other address family is nobody whose packets could come in here.
+    first = be32(preferred) if _is_ipv4(preferred) else 0
+    second = peer(source if source and _is_ipv4(source.ip) else None, entry.generation)
+    return (first, second, *clock_words(rule.clocks))
 
 
 def _fill_quality(state: StreamState, sequence: int, quality: tuple[int, ...]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from relay.dataplane import abi
 from relay.types import Endpoint
 
+_GENERATION_MASK = abi.GENERATION_MASK
 _ADDRESS_MASK = 0xFFFFFFFF
 
 
@@ -39,7 +40,8 @@ def peer(endpoint: Endpoint | None, generation: int) -> int:
     """struct hp_peer; no endpoint gives a word whose address is 0."""
     if endpoint is None:
         return generation << 48
-    return be32(endpoint.ip) | be16(endpoint.port) << 32 | generation << 48
+    ip, port = endpoint
+    return be32(ip) | (port >> 8) << 32 | (port & 0xFF) << 40 | generation << 48
 
 
 def endpoint_of(word: int) -> Endpoint | None:
@@ -50,7 +52,7 @@ def endpoint_of(word: int) -> Endpoint | None:
 
 def control(generation: int, flags: int, tos: int, address: int, port: int) -> int:
     """struct hp_control; `address` is the index of the local address to send from, `port` in host order."""
-    return generation | flags << 16 | tos << 32 | address << 40 | be16(port) << 48
+    return generation | flags << 16 | tos << 32 | address << 40 | (port >> 8) << 48 | (port & 0xFF) << 56
 
 
 def window(expected: int) -> tuple[int, int]:
@@ -65,17 +67,17 @@ def next_generation(current: int, learned: int, expected: int) -> int:
     Its parity differs from that of `current`, so that the new address's next hop has a slot of its own, and no stale
     word carries it: such a word would count again. It is never 0, which is what words never written hold.
     """
-    stale = (learned >> 48, expected >> 50, 0)
-    generation = (current + 1) & abi.GENERATION_MASK
-    while generation in stale:
-        generation = (generation + 2) & abi.GENERATION_MASK
+    generation = (current + 1) & _GENERATION_MASK
+    while not generation or generation == learned >> 48 or generation == expected >> 50:
+        generation = (generation + 2) & _GENERATION_MASK
     return generation
 
 
 def reader(dtype: np.dtype[np.void], *fields: str) -> struct.Struct:
     """What unpacks these integer fields of a record, named in the order they lie there, each by one load.
 
-    Tens of times cheaper than copying the record out of a NumPy array.
+    Tens of times cheaper than copying the record out of a NumPy array. An array of clocks comes as two words. What it
+    packs has zeros between the fields.
     """
     layout, at = "@", 0
     assert dtype.fields is not None
@@ -86,4 +88,4 @@ def reader(dtype: np.dtype[np.void], *fields: str) -> struct.Struct:
     return struct.Struct(layout)
 
 
-_UNPACKED = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_UNPACKED = {1: "B", 2: "H", 4: "I", 8: "Q", 16: "2Q"}

@@ -322,6 +322,7 @@ def test_a_clock_that_is_no_multiple_of_250_hz_measures_nothing() -> None:
 
 @pytest.mark.parametrize("learning", Learning)
 def test_every_way_of_learning_has_its_flag(learning: Learning) -> None:
-    flags = flags_of((Carries.OPAQUE, learning, False, False, True, True), False)
+    local = Endpoint("127.0.0.1", 30000)
+    flags = flags_of(Rule(local, local, None, 0, None, 0, Carries.OPAQUE, learning))
     assert flags & abi.LEARN_MASK == getattr(abi, f"LEARN_{learning.name}")
     assert flags & (abi.KEEP_TOS | abi.LOOPBACK) == abi.KEEP_TOS | abi.LOOPBACK
