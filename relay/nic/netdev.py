@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import errno
-import struct
 from dataclasses import dataclass
 
-from relay.nic.netlink import Netlink, attribute, attributes, u32
+from pyroute2.netlink import CTRL_CMD_GETFAMILY, GENL_ID_CTRL, NETLINK_GENERIC, ctrlmsg, genlmsg
 
-PROTOCOL = 16  # NETLINK_GENERIC
-_GENL = struct.Struct("=BBH")
-_CTRL, _CTRL_GETFAMILY = 16, 3
-_CTRL_FAMILY_ID, _CTRL_FAMILY_NAME, _CTRL_MULTICAST_GROUPS = 1, 2, 7
-_GROUP_NAME, _GROUP_ID = 1, 2
+from relay.nic.netlink import Netlink
+
+PROTOCOL = NETLINK_GENERIC
 _DEV_GET = 1
-_DEV_IFINDEX, _DEV_XDP_FEATURES = 1, 3
-
 _BASIC = 1 << 0
 _NDO_XMIT = 1 << 2
+
+
+class _Device(genlmsg):  # type: ignore[misc]
+    """NETDEV_CMD_DEV_GET and its answer (linux/netdev.h), which pyroute2 does not have."""
+
+    nla_map = (
+        (1, "NETDEV_A_DEV_IFINDEX", "uint32"),
+        (3, "NETDEV_A_DEV_XDP_FEATURES", "uint64"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,9 @@ class Netdev:
     """The "netdev" family; `available` is False on kernels before 6.3, where only trying tells."""
 
     def __init__(self) -> None:
-        self._netlink = Netlink(PROTOCOL)
+        self._netlink = Netlink(PROTOCOL, {GENL_ID_CTRL: ctrlmsg})
         self._family, self.group = self._find()
+        self._netlink.messages[self._family] = _Device
 
     @property
     def available(self) -> bool:
@@ -46,30 +51,29 @@ class Netdev:
         """What the device says of itself now (a veth's answer follows its peer); None if it cannot be asked."""
         if not self._family:
             return None
-        body = _GENL.pack(_DEV_GET, 1, 0) + attribute(_DEV_IFINDEX, struct.pack("=I", ifindex))
+        message = _Device()
+        message.update(cmd=_DEV_GET, version=1, attrs=[("NETDEV_A_DEV_IFINDEX", ifindex)])
         try:
-            (answer,) = self._netlink.request(self._family, body)
+            (answer,) = self._netlink.request(message, self._family)
         except OSError as error:
             if error.errno == errno.ENODEV:
                 return None
             raise
-        bits = attributes(answer[1], _GENL.size).get(_DEV_XDP_FEATURES)
-        value = struct.unpack("=Q", bits)[0] if bits is not None else 0
-        return XdpFeatures(native=bool(value & _BASIC), takes_redirects=bool(value & _NDO_XMIT))
+        bits = answer.get_attr("NETDEV_A_DEV_XDP_FEATURES", 0)
+        return XdpFeatures(native=bool(bits & _BASIC), takes_redirects=bool(bits & _NDO_XMIT))
 
     def _find(self) -> tuple[int, int]:
         """The family's number and its group of change notices, zeros where the kernel has none."""
-        body = _GENL.pack(_CTRL_GETFAMILY, 1, 0) + attribute(_CTRL_FAMILY_NAME, b"netdev\0")
+        message = ctrlmsg()
+        message.update(cmd=CTRL_CMD_GETFAMILY, version=1, attrs=[("CTRL_ATTR_FAMILY_NAME", "netdev")])
         try:
-            (answer,) = self._netlink.request(_CTRL, body)
+            (answer,) = self._netlink.request(message, GENL_ID_CTRL)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return 0, 0
             raise
-        found = attributes(answer[1], _GENL.size)
-        group = 0
-        for entry in attributes(found[_CTRL_MULTICAST_GROUPS]).values():
-            fields = attributes(entry)
-            if bytes(fields[_GROUP_NAME]) == b"mgmt\0":
-                group = u32(fields[_GROUP_ID])
-        return struct.unpack("=H", found[_CTRL_FAMILY_ID])[0], group
+        groups = {
+            group.get_attr("CTRL_ATTR_MCAST_GRP_NAME"): group.get_attr("CTRL_ATTR_MCAST_GRP_ID")
+            for group in answer.get_attr("CTRL_ATTR_MCAST_GROUPS", [])
+        }
+        return answer.get_attr("CTRL_ATTR_FAMILY_ID"), groups.get("mgmt", 0)

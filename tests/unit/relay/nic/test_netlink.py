@@ -1,54 +1,76 @@
+"""What is read from pyroute2's messages, and the sockets they travel on."""
+
 from __future__ import annotations
 
 import errno
 import os
 import socket
-import struct
+from typing import Any
 
 import pytest
+from pyroute2.netlink import NETLINK_ROUTE, nlmsg
+from pyroute2.netlink.marshal import Marshal
+from pyroute2.netlink.rtnl import RTM_NEWLINK, RTM_NEWNEIGH, RTNLGRP_LINK
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
 from relay.nic import links
-from relay.nic.links import Rtnetlink
-from relay.nic.netlink import Netlink, attribute, attributes, messages, text, u32
+from relay.nic.links import Address, Changes, Link, Neighbour, Rtnetlink
+from relay.nic.netdev import Netdev
+from relay.nic.netlink import Netlink, Overrun, Subscription, attributes, raw
+
+MAC = "02:00:00:00:be:ef"
 
 
-def test_attributes_come_back_from_their_encoding() -> None:
-    body = memoryview(
-        b"headxxxx" + attribute(1, b"abc") + attribute(2, struct.pack("=I", 77)) + attribute(3, b"eth0\0")
-    )
-    found = attributes(body, 8)
-    assert bytes(found[1]) == b"abc"
-    assert u32(found[2]) == 77
-    assert text(found[3]) == "eth0"
-
-
-def test_marks_on_an_attributes_type_are_ignored() -> None:
-    assert bytes(attributes(memoryview(attribute(0x8005, b"in")))[5]) == b"in"
-
-
-@pytest.mark.parametrize("junk", [b"\x03\0\1\0", b"\0\0\0\0", b"\xff\xff\1\0", b"\1"])
-def test_junk_ends_the_walk(junk: bytes) -> None:
-    assert list(attributes(memoryview(attribute(1, b"good") + junk))) == [1]
-
-
-def message(kind: int, sequence: int, body: bytes) -> bytes:
-    return struct.pack("=IHHII", 16 + len(body), kind, 0, sequence, 0) + body + bytes(-len(body) % 4)
-
-
-def test_a_datagram_is_split_into_its_messages() -> None:
-    found = list(messages(message(20, 1, b"abcde") + message(3, 1, b"")))
-    assert [(kind, sequence, bytes(body)) for kind, sequence, body in found] == [(20, 1, b"abcde"), (3, 1, b"")]
-
-
-def test_a_message_cut_short_is_left_out() -> None:
-    assert list(messages(message(20, 1, b"abcde")[:-4])) == []
+def received(message: Any, kind: int, attrs: list[tuple[str, Any]], **fields: int) -> Any:
+    """A message as the kernel would send it, read."""
+    message.update(**fields, attrs=attrs)
+    message["header"].update(type=kind)
+    message.encode()
+    marshal = Marshal()
+    marshal.msg_map = {kind: type(message)}
+    (found,) = marshal.parse(bytes(message.data))
+    return found
 
 
 def test_the_kernels_error_is_raised() -> None:
-    netlink = Netlink(socket.NETLINK_ROUTE)
-    with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)):
-        netlink.request(0xFFF, b"")
+    netlink = Netlink(NETLINK_ROUTE, {})
+    with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)) as caught:
+        netlink.request(nlmsg(), 0xFFF)
+    assert caught.value.errno == errno.EOPNOTSUPP
     netlink.close()
+
+
+def test_an_answer_that_was_not_waited_for_is_not_taken_for_the_next_one() -> None:
+    netlink = Netlink(NETLINK_ROUTE, {RTM_NEWLINK: ifinfmsg})
+    stray = ifinfmsg()
+    stray["index"] = 1
+    stray["header"].update(type=18, flags=1, sequence_number=77)
+    stray.encode()
+    netlink._socket.send(stray.data)
+    missing = ifinfmsg()
+    missing["index"] = 0x7FFFFFFF
+    with pytest.raises(OSError, match=os.strerror(errno.ENODEV)):
+        netlink.request(missing, 18)
+    netlink.close()
+
+
+def test_lost_events_are_told() -> None:
+    subscription = Subscription(NETLINK_ROUTE, (RTNLGRP_LINK,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subscription, "_socket", Full())
+        with pytest.raises(Overrun):
+            subscription.read()
+    assert subscription.read() == []
+    subscription.close()
+
+
+class Full:
+    """A socket whose buffer ran over."""
+
+    def recv(self, size: int) -> bytes:
+        raise OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
 
 
 def test_this_hosts_loopback_device_is_seen() -> None:
@@ -56,69 +78,99 @@ def test_this_hosts_loopback_device_is_seen() -> None:
     loopback = kernel.links()[1]
     assert (loopback.name, loopback.loopback, len(loopback.mac)) == ("lo", True, 6)
     assert all(link.index == index for index, link in kernel.links().items())
+    assert kernel.xdp_program(1) == 0
+    before = kernel.transmitted(1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
+        channel.sendto(b"", ("127.0.0.1", 9))
+    assert kernel.transmitted(1) > before
     kernel.close()
 
 
-def test_an_address_of_this_host_is_no_destination() -> None:
-    kernel = Rtnetlink()
-    assert kernel.route("127.0.0.1") is None
-    kernel.close()
-
-
-IFINFO, NDM, RTM = struct.Struct("=BxHiII"), struct.Struct("=BxxxiHBB"), struct.Struct("=BBBBBBBBI")
+def test_a_device_that_is_not_there_has_no_features() -> None:
+    netdev = Netdev()
+    assert netdev.features(0x7FFFFFFF) is None
+    netdev.close()
 
 
 def test_a_links_place_in_a_stack_is_read() -> None:
-    info = attribute(18, attribute(1, b"vlan\0"))
-    body = IFINFO.pack(0, 1, 9, 0x1 | 0x40, 0) + attribute(3, b"eth0.7\0") + attribute(4, struct.pack("=I", 1400))
-    body += attribute(1, bytes(6)) + attribute(5, struct.pack("=I", 2)) + attribute(10, struct.pack("=I", 4)) + info
-    found = links._parse_link((16, memoryview(body)))
-    assert found == links.Link(9, "eth0.7", "vlan", bytes(6), 1400, True, True, False, lower=2, master=4)
+    attrs = [
+        ("IFLA_IFNAME", "eth0.7"),
+        ("IFLA_MTU", 1400),
+        ("IFLA_ADDRESS", MAC),
+        ("IFLA_LINK", 2),
+        ("IFLA_MASTER", 4),
+        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "vlan")]}),
+    ]
+    found = links._link(received(ifinfmsg(), 16, attrs, index=9, flags=0x1 | 0x40))
+    mac = bytes.fromhex(MAC.replace(":", ""))
+    assert found == Link(9, "eth0.7", "vlan", mac, 1400, True, True, False, lower=2, master=4)
 
 
 def test_the_peer_of_a_veth_is_no_device_below_it() -> None:
-    info = attribute(18, attribute(1, b"veth\0"))
-    body = IFINFO.pack(0, 1, 9, 0, 0) + attribute(3, b"v\0") + attribute(4, struct.pack("=I", 1500))
-    found = links._parse_link((16, memoryview(body + attribute(5, struct.pack("=I", 2)) + info)))
-    assert (found.lower, found.up, found.running) == (0, False, False)
+    info = {"attrs": [("IFLA_INFO_KIND", "veth")]}
+    attrs = [("IFLA_IFNAME", "v"), ("IFLA_MTU", 1500), ("IFLA_LINK", 2), ("IFLA_LINKINFO", info)]
+    found = links._link(received(ifinfmsg(), 16, attrs, index=9))
+    assert (found.lower, found.up, found.running, found.mac) == (0, False, False, b"")
+
+
+def test_a_tunnels_address_has_the_length_the_kernel_gave_it() -> None:
+    found = received(ndmsg(), 28, [("NDA_LLADDR", "10.0.0.1"), ("NDA_PROBES", 0xFFFFFFFF)])
+    assert raw(attributes(found)["NDA_LLADDR"]) == bytes([10, 0, 0, 1])
 
 
 @pytest.mark.parametrize(
-    ("kind", "state", "mac", "expected"),
+    ("attrs", "expected"),
     [
-        (28, 0x02, b"abcdef", (b"abcdef", False, False)),  # NUD_REACHABLE
-        (28, 0x04, b"abcdef", (b"abcdef", False, False)),  # NUD_STALE
-        (28, 0x80, b"abcdef", (b"abcdef", True, False)),  # NUD_PERMANENT
-        (28, 0x01, b"", (b"", False, False)),  # NUD_INCOMPLETE
-        (28, 0x20, b"abcdef", (b"", False, False)),  # NUD_FAILED
-        (29, 0x02, b"abcdef", (b"", False, True)),  # deleted
+        (
+            [("IFA_ADDRESS", "10.0.0.2"), ("IFA_LOCAL", "10.0.0.1"), ("IFA_BROADCAST", "10.0.0.255")],
+            ("10.0.0.1/24", "10.0.0.255"),
+        ),
+        ([("IFA_ADDRESS", "10.0.0.2")], ("10.0.0.2/24", "None")),
+    ],
+)
+def test_an_address_is_the_local_one(attrs: list[tuple[str, str]], expected: tuple[str, str]) -> None:
+    found = links._address(received(ifaddrmsg(), 20, attrs, family=socket.AF_INET, prefixlen=24, index=3))
+    assert isinstance(found, Address)
+    assert (found.ifindex, str(found.interface), str(found.broadcast)) == (3, *expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "expected"),
+    [
+        (28, 0x02, (True, False, False)),  # NUD_REACHABLE
+        (28, 0x04, (True, False, False)),  # NUD_STALE
+        (28, 0x80, (True, True, False)),  # NUD_PERMANENT
+        (28, 0x01, (False, False, False)),  # NUD_INCOMPLETE
+        (28, 0x20, (False, False, False)),  # NUD_FAILED
+        (29, 0x02, (False, False, True)),  # deleted
     ],
 )
 def test_a_neighbour_has_a_mac_address_while_it_is_valid(
-    kind: int, state: int, mac: bytes, expected: tuple[bytes, bool, bool]
+    kind: int, state: int, expected: tuple[bool, bool, bool]
 ) -> None:
-    body = NDM.pack(socket.AF_INET, 3, state, 0, 1) + attribute(1, bytes([10, 0, 0, 2])) + attribute(2, mac)
-    found = links._parse_neighbour((kind, memoryview(body)))
-    assert found == links.Neighbour(3, "10.0.0.2", *expected)
+    known, fixed, gone = expected
+    attrs = [("NDA_DST", "10.0.0.2"), ("NDA_LLADDR", MAC)]
+    found = links._neighbour(received(ndmsg(), kind, attrs, family=socket.AF_INET, ifindex=3, state=state))
+    assert found == Neighbour(3, "10.0.0.2", bytes.fromhex(MAC.replace(":", "")) if known else b"", fixed, gone)
 
 
 def test_neighbours_of_other_families_are_not_ours() -> None:
-    body = NDM.pack(socket.AF_INET6, 3, 2, 0, 1) + attribute(1, bytes(16))
-    assert links._parse_neighbour((28, memoryview(body))) is None
+    attrs = [("NDA_DST", "fd00::1"), ("NDA_LLADDR", MAC)]
+    found = received(ndmsg(), RTM_NEWNEIGH, attrs, family=socket.AF_INET6, ifindex=3, state=2)
+    assert links._neighbour(found) is None
 
 
-def route(kind: int, *parts: bytes) -> memoryview:
-    return memoryview(RTM.pack(socket.AF_INET, 32, 0, 0, 254, 0, 0, kind, 0) + b"".join(parts))
-
-
-def test_a_route_leads_to_its_gateway_or_straight_to_the_destination() -> None:
-    out = attribute(4, struct.pack("=I", 5))
-    assert links._parse_route(route(1, out, attribute(5, bytes([10, 0, 0, 254]))), "x") == links.Route(5, "10.0.0.254")
-    assert links._parse_route(route(1, out), "10.0.0.7") == links.Route(5, "10.0.0.7")
-
-
-def test_what_does_not_leave_by_ethernet_and_ipv4_is_no_route() -> None:
-    out = attribute(4, struct.pack("=I", 5))
-    assert links._parse_route(route(2, out), "10.0.0.7") is None  # RTN_LOCAL
-    assert links._parse_route(route(1), "10.0.0.7") is None
-    assert links._parse_route(route(1, out, attribute(18, bytes(18))), "10.0.0.7") is None  # an IPv6 gateway
+def test_events_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = Changes()
+    neighbour = received(ndmsg(), 28, [("NDA_DST", "10.0.0.2")], family=socket.AF_INET, ifindex=3, state=1)
+    headers = {kind: received(nlmsg(), kind, []) for kind in (16, 20, 24, 32)}
+    for events, expected in (
+        ([neighbour], (1, False, False, False)),
+        ([headers[16]], (0, True, False, False)),
+        ([headers[20]], (0, False, True, False)),
+        ([headers[24], headers[32]], (0, False, False, True)),
+    ):
+        monkeypatch.setattr(changes, "read", lambda events=events: events)
+        change = changes.changes()
+        assert (len(change.neighbours), change.links, change.addresses, change.routes) == expected
+    changes.close()
