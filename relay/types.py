@@ -25,13 +25,9 @@ class Direction(enum.Enum):
     RECVONLY = "recvonly"
     INACTIVE = "inactive"
 
-    @property
-    def sends(self) -> bool:
-        return self in (Direction.SENDRECV, Direction.SENDONLY)
-
-    @property
-    def receives(self) -> bool:
-        return self in (Direction.SENDRECV, Direction.RECVONLY)
+    def __init__(self, text: str) -> None:
+        self.sends = text in ("sendrecv", "sendonly")
+        self.receives = text in ("sendrecv", "recvonly")
 
 
 class PayloadType(NamedTuple):
@@ -42,8 +38,7 @@ class PayloadType(NamedTuple):
     clock: int
 
 
-@dataclass(frozen=True, slots=True)
-class MediaDescription:
+class MediaDescription(NamedTuple):
     """One m-line as its sender signalled it, free of SDP text.
 
     `rtp` is None where the section is rejected (port 0) or has no usable address; an address of 0.0.0.0 (RFC 2543 hold)
@@ -158,8 +153,7 @@ class StreamState:
         return self.expected - self.received
 
 
-@dataclass(frozen=True, slots=True)
-class LocalMedia:
+class LocalMedia(NamedTuple):
     """What the relay puts into one m-line towards the other party; `rtp` None rejects the section (port 0).
 
     `rtcp` is None for a protocol without RTCP; with `rtcp_mux` it equals `rtp` or stands beside it as the fallback.

@@ -82,18 +82,13 @@ class Options:
 
     def rewriting(self) -> RewriteOptions:
         """The part that concerns the outgoing SDP."""
-        wanted = (
+        return RewriteOptions(
             self.replace_origin,
             self.rtcp_attribute,
             self.original_direction,
             self.remove_ice,
             self.zero_address,
         )
-        return RewriteOptions(*wanted) if wanted != _PLAIN else _PLAIN_REWRITING
-
-
-_PLAIN_REWRITING = RewriteOptions()
-_PLAIN = (False, RtcpAttribute.PORT, False, False, False)
 
 
 def parse_options(body: Mapping[str, Any]) -> Options:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import enum
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from control.ng import bencode
 from relay.errors import HairpinError
@@ -30,8 +29,7 @@ class Encoding(enum.Enum):
     JSON = "json"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A decoded datagram: the cookie that its reply carries, the encoding its reply uses, and the dictionary."""
 
     cookie: bytes

@@ -128,6 +128,7 @@ class NgServer:
         return "from " + (", ".join(map(str, self._allow)) or "nobody (no network is allowed)")
 
     def _readable(self, listener: _Listener) -> None:
+        now = self._clock()
         for _ in range(BATCH):
             try:
                 datagram, source, local = listener.receive()
@@ -136,15 +137,15 @@ class NgServer:
             except OSError as error:
                 self._complain("receive", "ng: cannot receive on %s: %s", listener.endpoint, error)
                 return
-            self._datagram(listener, datagram, source, local)
+            self._datagram(listener, datagram, source, local, now)
 
-    def _datagram(self, listener: _Listener, datagram: bytes, address: Address, local: bytes) -> None:
+    def _datagram(self, listener: _Listener, datagram: bytes, address: Address, local: bytes, now: float) -> None:
         source = Endpoint(address[0], address[1])
         if not listener.loopback and not self._allowed(source.ip):
             self.counters.strangers += 1
             self._complain("stranger", "ng: %s is not in the allowed networks, not answered", source)
             return
-        for reply in self.answer(datagram, source, self._clock()):
+        for reply in self.answer(datagram, source, now):
             self._send(listener, reply, address, local)
 
     def answer(self, datagram: bytes, source: Endpoint, now: float) -> list[bytes]:
@@ -254,8 +255,11 @@ class _Listener:
 
     def receive(self) -> tuple[bytes, Address, bytes]:
         """Datagram, sender, and what `send` needs to answer from the same address (nothing where there is but one)."""
+        if not self._any:
+            data, address = self.socket.recvfrom(MAX_DATAGRAM)
+            return data, address, b""
         data, control, _, address = self.socket.recvmsg(MAX_DATAGRAM, CONTROL_SIZE)
-        return data, address, self._reply_from(control) if control else b""
+        return data, address, self._reply_from(control)
 
     def _reply_from(self, control: list[tuple[int, int, bytes]]) -> bytes:
         """The pktinfo to send with: the address the datagram came to, and the interface where only that tells which."""

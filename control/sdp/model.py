@@ -107,8 +107,7 @@ class RtcpAttribute(enum.Enum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True)
-class RewriteOptions:
+class RewriteOptions(NamedTuple):
     """What a command's flags ask of the outgoing body."""
 
     replace_origin: bool = False
