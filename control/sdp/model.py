@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from relay.errors import HairpinError
-from relay.types import Direction
+from relay.types import Direction, PayloadType
 
 __all__ = [
     "Attribute",
@@ -32,8 +32,16 @@ class SdpError(HairpinError):
         self.detail = detail
 
 
-Attribute = tuple[str, str]
-"""Name of an attribute and its whole line: ("rtpmap", "a=rtpmap:0 PCMU/8000")."""
+class Attribute(NamedTuple):
+    """One a= line."""
+
+    name: str
+    line: str
+    """The whole of it: "a=rtpmap:0 PCMU/8000"."""
+    number: str | None = None
+    """The payload type that an rtpmap, fmtp or rtcp-fb is about, as written."""
+    payload_type: PayloadType | None = None
+    """What an rtpmap says, None where it cannot be read."""
 
 
 class Origin(NamedTuple):
@@ -65,9 +73,9 @@ class MediaSection:
     rtcp: str | None = None
     """Value of a=rtcp (RFC 3605)."""
     rtcp_mux: bool = False
-    information: list[str] = field(default_factory=list)
+    information: tuple[str, ...] = ()
     """i= lines."""
-    bandwidth: list[str] = field(default_factory=list)
+    bandwidth: tuple[str, ...] = ()
     """b= lines."""
     attributes: list[Attribute] = field(default_factory=list)
     """All attributes in their order, those above included."""
@@ -85,13 +93,13 @@ class SessionDescription:
     origin: Origin | None = None
     name: str = "s=-"
     """The s= line."""
-    about: list[str] = field(default_factory=list)
+    about: tuple[str, ...] = ()
     """i=, u=, e= and p= lines."""
     address: str | None = None
     """Of the session's c= line, canonical."""
-    bandwidth: list[str] = field(default_factory=list)
+    bandwidth: tuple[str, ...] = ()
     """b= lines."""
-    timing: list[str] = field(default_factory=list)
+    timing: tuple[str, ...] = ()
     """t=, r= and z= lines."""
     direction: Direction | None = None
     attributes: list[Attribute] = field(default_factory=list)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from functools import lru_cache
 
-from control.sdp.model import MediaSection, Origin, SdpError, SessionDescription
+from control.sdp.model import Attribute, MediaSection, Origin, SdpError, SessionDescription
 from relay.types import Direction, Endpoint, MediaDescription, PayloadType
 
 __all__ = ["describe", "parse"]
@@ -24,6 +24,11 @@ MAX_CLOCK = 10_000_000
 """Hz; no RTP clock is faster than a video's 90 kHz or a raw audio's few hundred."""
 MAX_RTPMAP = 64
 """Characters of an a=rtpmap line that is read; names of encodings are short."""
+MAX_KEPT = 128
+"""Characters of an attribute that is kept to be known again."""
+
+PER_FORMAT = frozenset({"rtpmap", "fmtp", "rtcp-fb"})
+"""Attributes that start with a payload type."""
 
 DIRECTIONS = {direction.value: direction for direction in Direction}
 NOTED = frozenset(DIRECTIONS) | {"rtcp", "rtcp-mux"}
@@ -104,11 +109,10 @@ class _Parser:
         for number, line in enumerate(lines, 1):
             kind = line[:2]
             if kind == "a=":
-                colon = line.find(":")
-                name = line[2:colon] if colon > 0 else line[2:]
-                attributes.append((name, line))
-                if name in NOTED:
-                    self._note(name, line)
+                attribute = _attribute(line) if len(line) <= MAX_KEPT else _read_attribute(line)
+                attributes.append(attribute)
+                if attribute.name in NOTED:
+                    self._note(attribute.name, line)
             elif kind == "m=":
                 self.section = self._media(line, number)
                 attributes = self.section.attributes
@@ -148,10 +152,10 @@ class _Parser:
         if kind == "c=":
             place.address = _connection(line, number)
         elif kind == "b=":
-            place.bandwidth.append(line)
+            place.bandwidth += (line,)
         elif isinstance(place, MediaSection):
             if kind == "i=":
-                place.information.append(line)
+                place.information += (line,)
             elif kind != "k=":
                 raise SdpError(detail=f"line {number}: out of place in a media section")
         elif kind == "o=":
@@ -159,15 +163,27 @@ class _Parser:
         elif kind == "s=":
             place.name = line
         elif kind in ("t=", "r=", "z="):
-            place.timing.append(line)
+            place.timing += (line,)
         elif kind in ("i=", "u=", "e=", "p="):
-            place.about.append(line)
+            place.about += (line,)
         elif kind not in DROPPED:
             raise SdpError(detail=f"line {number}: not an SDP line")
 
 
 DROPPED = frozenset({"v=", "k="})
 """Written anew, and obsolete (RFC 8866 section 5.12)."""
+
+
+def _read_attribute(line: str) -> Attribute:
+    name, _, value = line[2:].partition(":")
+    if name not in PER_FORMAT:
+        return Attribute(name, line)
+    payload_type = _rtpmap(value) if name == "rtpmap" and len(line) <= MAX_RTPMAP else None
+    return Attribute(name, line, value.partition(" ")[0], payload_type)
+
+
+_attribute = lru_cache(maxsize=4096)(_read_attribute)
+"""All calls say the same few things."""
 
 
 def _origin(line: str, number: int) -> Origin:
@@ -258,18 +274,14 @@ def _rtcp(section: MediaSection, address: str) -> Endpoint | None:
 
 def _payload_types(section: MediaSection) -> tuple[PayloadType, ...]:
     """Encoding and clock of the formats in their order, without those nobody explains."""
-    known: dict[str, PayloadType | None] = {}
-    for name, line in section.attributes:
-        if name == "rtpmap" and len(line) <= MAX_RTPMAP:
-            known[line[9:].partition(" ")[0]] = _rtpmap(line)
-    found = (known.get(number) or STATIC_PAYLOAD_TYPES.get(number) for number in section.formats)
-    return tuple(payload_type for payload_type in found if payload_type is not None)
+    known = {attribute.number: attribute.payload_type for attribute in section.attributes if attribute.payload_type}
+    found = [known.get(number) or STATIC_PAYLOAD_TYPES.get(number) for number in section.formats]
+    return tuple([payload_type for payload_type in found if payload_type is not None])
 
 
-@lru_cache(maxsize=4096)
-def _rtpmap(line: str) -> PayloadType | None:
-    """What an a=rtpmap line says, None where it cannot be read. All calls say the same few things: cached."""
-    number, _, name = line[9:].partition(" ")
+def _rtpmap(value: str) -> PayloadType | None:
+    """What an a=rtpmap says, None where it cannot be read."""
+    number, _, name = value.partition(" ")
     encoding, _, clock = name.strip().partition("/")
     payload_type, hz = _number(number, 127), _number(clock.partition("/")[0], MAX_CLOCK)
     return PayloadType(payload_type, encoding, hz) if payload_type is not None and hz else None

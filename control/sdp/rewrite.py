@@ -13,7 +13,7 @@ from control.sdp.model import (
     SdpError,
     SessionDescription,
 )
-from control.sdp.parse import DIRECTIONS, STATIC_PAYLOAD_TYPES
+from control.sdp.parse import DIRECTIONS, PER_FORMAT, STATIC_PAYLOAD_TYPES
 from relay.types import LocalMedia
 
 __all__ = ["rewrite"]
@@ -33,8 +33,6 @@ ICE = frozenset(
 )
 HEAD = ("mid", "label")
 """Attributes written right behind c= and b=; all a rejected section keeps."""
-PER_FORMAT = frozenset({"rtpmap", "fmtp", "rtcp-fb"})
-"""Attributes that start with a payload type and are grouped by it."""
 TAIL = (
     "crypto",
     "setup",
@@ -54,8 +52,8 @@ CONSUMED = frozenset({"bundle-only", "rtcp", "rtcp-mux", "rtcp-mux-only"})
 PLACED = frozenset(HEAD) | PER_FORMAT | frozenset(TAIL) | CONSUMED | frozenset(DIRECTIONS)
 
 DIRECTION_LINES = {direction: f"a={text}" for text, direction in DIRECTIONS.items()}
-STATIC_RTPMAPS = {
-    text: f"a=rtpmap:{number} {encoding}/{clock}" + ("/2" if number == 10 else "")
+STATIC_RTPMAPS: dict[str, tuple[str, ...]] = {
+    text: (f"a=rtpmap:{number} {encoding}/{clock}" + ("/2" if number == 10 else ""),)
     for text, (number, encoding, clock) in STATIC_PAYLOAD_TYPES.items()
 }
 
@@ -80,7 +78,7 @@ def _session(session: SessionDescription, media: Sequence[LocalMedia], options: 
     if session.origin is not None:
         lines.append(_origin(session.origin, media, options))
     lines += (session.name, *session.about, *session.bandwidth, *(session.timing or ("t=0 0",)))
-    for name, line in session.attributes:
+    for name, line, *_ in session.attributes:
         if name in DIRECTIONS:
             if options.original_direction:
                 lines.append(line)
@@ -112,7 +110,7 @@ def _section(
         return
     if local.rtp is None:
         lines += (_m_line(section, 0), "c=IN IP4 0.0.0.0")
-        lines += (line for wanted in HEAD for name, line in section.attributes if name == wanted)
+        lines += (one.line for wanted in HEAD for one in section.attributes if one.name == wanted)
         return
     ip = local.rtp.ip
     if local.held and not options.zero_address:
@@ -120,11 +118,11 @@ def _section(
     _head(lines, section, local.rtp.port, ip)
     attributes = section.attributes
     if options.remove_ice:
-        attributes = [attribute for attribute in attributes if attribute[0] not in ICE]
+        attributes = [attribute for attribute in attributes if attribute.name not in ICE]
     if section.is_rtp:
         _rtp_attributes(lines, section.formats, attributes, local, options)
     else:
-        lines += (line for name, line in attributes if name not in DIRECTIONS)
+        lines += (attribute.line for attribute in attributes if attribute.name not in DIRECTIONS)
         _direction(lines, attributes, local, options)
 
 
@@ -134,7 +132,7 @@ def _passed_through(lines: list[str], session: SessionDescription, section: Medi
     if address is None:
         raise SdpError("Incomplete SDP specification", "an m-line has no address")
     _head(lines, section, section.port, address)
-    lines += (line for _, line in section.attributes)
+    lines += (attribute.line for attribute in section.attributes)
 
 
 def _head(lines: list[str], section: MediaSection, port: int, ip: str) -> None:
@@ -155,23 +153,21 @@ def _rtp_attributes(
     """Attributes of an RTP section: by payload type, then unknown ones in their order, then those with a place."""
     placed: dict[str, list[str]] = {}
     others: list[str] = []
-    by_format: dict[str, list[str]] = {number: [] for number in formats}
-    for name, line in attributes:
-        if name not in PLACED:
+    rtpmaps: dict[str, list[str]] = {number: [] for number in formats}
+    details: dict[str, list[str]] = {}
+    for name, line, number, _ in attributes:
+        if number in rtpmaps:
+            (rtpmaps if name == "rtpmap" else details).setdefault(number, []).append(line)
+        elif name not in PLACED or number == "*":
             others.append(line)
-        elif name in PER_FORMAT:
-            number = line[len(name) + 3 :].partition(" ")[0]
-            if number in by_format:
-                by_format[number].append(line)
-            elif number == "*":
-                others.append(line)
-        elif name in placed:
-            placed[name].append(line)
         else:
-            placed[name] = [line]
+            placed.setdefault(name, []).append(line)
     for name in HEAD:
-        lines += placed.get(name, ())
-    _formats(lines, by_format)
+        if name in placed:
+            lines += placed[name]
+    for number, found in rtpmaps.items():
+        lines += found or STATIC_RTPMAPS.get(number, ())
+        lines += details.get(number, ())
     lines += others
     _direction(lines, attributes, local, options)
     _rtcp(lines, local, options)
@@ -182,23 +178,9 @@ def _rtp_attributes(
             lines += placed[name]
 
 
-def _formats(lines: list[str], formats: dict[str, list[str]]) -> None:
-    """Each payload type's attributes, rtpmap first and never absent for a static type."""
-    for number, found in formats.items():
-        if len(found) > 1:
-            found.sort(key=_is_no_rtpmap)
-        if (not found or _is_no_rtpmap(found[0])) and number in STATIC_RTPMAPS:
-            lines.append(STATIC_RTPMAPS[number])
-        lines += found
-
-
-def _is_no_rtpmap(line: str) -> bool:
-    return not line.startswith("a=rtpmap:")
-
-
 def _direction(lines: list[str], attributes: list[Attribute], local: LocalMedia, options: RewriteOptions) -> None:
     if options.original_direction:
-        lines += (line for name, line in attributes if name in DIRECTIONS)
+        lines += (attribute.line for attribute in attributes if attribute.name in DIRECTIONS)
     else:
         lines.append(DIRECTION_LINES[local.direction])
 

@@ -49,11 +49,11 @@ def test_a_phone_with_everything() -> None:
     session = parse(PHONE)
     assert session.origin == Origin("Desk Phone", "20518", "20518", "IN", "IP4", "10.20.30.40")
     assert session.name == "s=SIP Call"
-    assert session.about == ["i=A desk phone", "e=desk@example.com"]
-    assert session.bandwidth == ["b=AS:128"]
+    assert session.about == ("i=A desk phone", "e=desk@example.com")
+    assert session.bandwidth == ("b=AS:128",)
     (section,) = session.media
-    assert section.information == ["i=Voice"]
-    assert section.bandwidth == ["b=TIAS:64000"]
+    assert section.information == ("i=Voice",)
+    assert section.bandwidth == ("b=TIAS:64000",)
     assert describe(session) == [
         MediaDescription(
             kind="audio",
