@@ -30,7 +30,7 @@ build: build-packages .venv/.built program ## Build all that runs: the command .
 
 .PHONY: program
 program: build-packages ## Build the XDP program, build/relay.bpf.o
-	@$(MAKE) --no-print-directory -C ebpf
+	@$(MAKE) --silent -C ebpf
 
 .PHONY: abi
 abi: program .venv/.built ## Generate relay/dataplane/abi.py from the types of the XDP program
@@ -100,7 +100,7 @@ bench: test-packages build generator privileges ## What a packet and a call cost
 
 .PHONY: generator
 generator: build-packages
-	@$(MAKE) --no-print-directory -C bench
+	@$(MAKE) --silent -C bench
 
 ## Set up (the targets above do this by themselves)
 
