@@ -103,12 +103,14 @@ __attribute__((noinline)) int sequence_anomaly(const struct heard *heard)
 {
 	struct hp_rule *r;
 	struct hp_cold *c;
+	__u32 index;
 	__u16 step;
 
 	if (!heard)
 		return 0;
-	r = bpf_map_lookup_elem(&rules, &heard->index);
-	c = bpf_map_lookup_elem(&cold, &heard->index);
+	index = heard->index; /* Linux 6.1 takes no key from an argument's memory */
+	r = bpf_map_lookup_elem(&rules, &index);
+	c = bpf_map_lookup_elem(&cold, &index);
 	if (!r || !c)
 		return 0;
 	step = heard->sequence - r->sequence;
@@ -158,11 +160,12 @@ __attribute__((noinline)) int sample(const struct heard *heard)
 {
 	__u64 now = bpf_ktime_get_ns() << 16, begun;
 	struct hp_cold *c;
-	__u32 quarters;
+	__u32 index, quarters;
 
 	if (!heard)
 		return 0;
-	c = bpf_map_lookup_elem(&cold, &heard->index);
+	index = heard->index; /* as above */
+	c = bpf_map_lookup_elem(&cold, &index);
 	if (!c)
 		return 0;
 	begun = c->sample_arrival;
