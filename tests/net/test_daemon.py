@@ -308,7 +308,8 @@ def test_systemd_is_told_and_another_place_for_the_socket(host: Host) -> None:
 
 
 def test_the_capabilities_of_the_unit_file_are_enough(host: Host) -> None:
-    keep = "net_admin,+net_raw,+bpf,+perfmon"
+    # The last one is only for the way to a checkout that lies in somebody's home.
+    keep = "net_admin,+net_raw,+bpf,+perfmon,+dac_read_search"
     wrapper = ("setpriv", "--reuid=65534", "--clear-groups", f"--inh-caps=-all,+{keep}", f"--ambient-caps=-all,+{keep}",
                f"--bounding-set=-all,+{keep}")  # fmt: skip
     runtime = host.folder / "runtime"
