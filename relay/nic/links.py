@@ -11,7 +11,7 @@ from pyroute2.netlink.rtnl import ndmsg as nd
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_LOOPBACK, IFF_RUNNING, IFF_UP, ifinfmsg
 
-from relay.nic.netlink import Message, Netlink, Subscription, attributes, raw
+from relay.nic.netlink import Message, Netlink, Subscription, attributes, raw, unchained
 from relay.nic.routes import ANY_SOURCE, Route, RouteLookup
 
 _RTNLGRP_NEXTHOP = 32
@@ -182,7 +182,7 @@ class Changes(Subscription):
 
 def _link(message: Message) -> Link:
     found = attributes(message)
-    info = found["IFLA_LINKINFO"].value if "IFLA_LINKINFO" in found else None
+    info = unchained(found["IFLA_LINKINFO"].value) if "IFLA_LINKINFO" in found else None
     kind = info.get_attr("IFLA_INFO_KIND", "") if info else ""
     # A veth names its peer as its "link", which is no device below it.
     stands_on_link = kind != "veth" and "IFLA_LINK" in found

@@ -49,6 +49,17 @@ def raw(attribute: Any) -> bytes:
     return bytes(cell.data[cell.offset + 4 : cell.offset + cell.length])
 
 
+def unchained(message: Message) -> Message:
+    """A message without its attributes' references to themselves: it goes as soon as it has been read.
+
+    Else it would wait, and its datagram with it, for the collector of cycles, which the daemon lets run seldom.
+    """
+    message.chain.clear()
+    for attribute in dict.get(message, "attrs", ()):  # pyroute2's own get() searches the attributes
+        attribute.cell[1].chain.clear()
+    return message
+
+
 def attributes(message: Message) -> dict[str, Any]:
     """A message's attributes by name, each decoded when its `value` is asked for."""
     return {attribute.name: attribute for attribute in message["attrs"]}
@@ -75,12 +86,12 @@ class Netlink:
         end = 0 if flags & NLM_F_DUMP == NLM_F_DUMP else NLM_F_ACK  # what tells that nothing follows
         message["header"].update(type=kind, flags=NLM_F_REQUEST | flags | end, sequence_number=self._sequence)
         message.encode()
-        self._socket.send(message.data)
+        self._socket.send(unchained(message).data)
         return list(self._answer())
 
     def _answer(self) -> Iterator[Message]:
         while True:
-            for message in self._marshal.parse(self._socket.recv(RECEIVE_SIZE)):
+            for message in map(unchained, self._marshal.parse(self._socket.recv(RECEIVE_SIZE))):
                 header = message["header"]
                 if header["sequence_number"] != self._sequence:
                     continue
@@ -121,5 +132,5 @@ class Subscription:
                 if error.errno != errno.ENOBUFS:
                     raise
                 raise Overrun from None
-            events += self._marshal.parse(datagram)
+            events += map(unchained, self._marshal.parse(datagram))
         return events

@@ -1,7 +1,7 @@
-"""Looking up one route: the one netlink request in the middle of an offer.
+"""Looking up one route: the one netlink request in the middle of an offer, and for all destinations when routes change.
 
-pyroute2 takes about 100 us to encode the question and decode the answer. So it encodes the question once; the addresses
-are then put in their places, and of the answer only the four things that matter are read: 10 us together.
+pyroute2 takes 110 us to encode the question and decode the answer. So it encodes the question once, the addresses are
+then put in their places, and of the answer only what matters is read: 7 us together.
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES
 
 ANY_SOURCE = "0.0.0.0"
 
-_HEADER = struct.Struct("=IHHI")  # length, type, flags, sequence
-_SEQUENCE = struct.Struct("=I")
-_SEQUENCE_AT, _BODY, _ROUTE_TYPE_AT, _ATTRIBUTES_AT = 8, 16, 23, 28
-_DESTINATION, _SOURCE = slice(32, 36), slice(40, 44)
+_TYPE = struct.Struct("=H")
+_SEQUENCE = _INDEX = struct.Struct("=I")
 _ERROR = struct.Struct("=i")
-_ATTRIBUTE = struct.Struct("=HH")
-_INDEX = struct.Struct("=I")
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+_TYPE_AT, _SEQUENCE_AT, _ERROR_AT, _ROUTE_TYPE_AT, _ATTRIBUTES_AT = 4, 8, 16, 23, 28
+_DESTINATION, _SOURCE = slice(32, 36), slice(40, 44)
 _RTA_OIF, _RTA_GATEWAY, _RTA_VIA = 4, 5, 18
 
 
@@ -78,8 +77,8 @@ def question(destination: str, source: str) -> bytearray:
 
 def read(answer: bytes, destination: str) -> Route | None:
     """The route in the kernel's answer. Raises OSError for any error but that no route leads there."""
-    if _HEADER.unpack_from(answer)[1] == NLMSG_ERROR:
-        code = -_ERROR.unpack_from(answer, _BODY)[0]
+    if _TYPE.unpack_from(answer, _TYPE_AT)[0] == NLMSG_ERROR:
+        code = -_ERROR.unpack_from(answer, _ERROR_AT)[0]
         if code in UNREACHABLE:
             return None
         raise OSError(code, os.strerror(code))

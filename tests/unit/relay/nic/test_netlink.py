@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 from typing import Any
@@ -84,6 +85,19 @@ def test_this_hosts_loopback_device_is_seen() -> None:
         channel.sendto(b"", ("127.0.0.1", 9))
     assert kernel.transmitted(1) > before
     kernel.close()
+
+
+def test_what_was_read_leaves_no_cycles() -> None:
+    kernel = Rtnetlink()
+    gc.collect()
+    gc.disable()
+    try:
+        assert kernel.links()
+        assert kernel.addresses()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+        kernel.close()
 
 
 def test_a_device_that_is_not_there_has_no_features() -> None:
