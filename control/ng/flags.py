@@ -95,6 +95,10 @@ def parse_options(body: Mapping[str, Any]) -> Options:
     """Read a request. Raises nothing: a value of a wrong kind counts as absent."""
     options = Options()
     for key, value in body.items():
+        if key in _WORDS and type(value) is str:  # most of every request, so without a taker
+            if value:
+                setattr(options, _WORDS[key], value)
+            continue
         take = _KEYS.get(key) or _KEYS.get(_plain(key))
         if take is None or not take(options, value):
             options.ignored += 1
@@ -252,15 +256,18 @@ _FLAGS: dict[str, Callable[[Options], None]] = {
     **{f"ice-{word}": act for word, act in _ICE.items()},
     **{f"endpoint-learning-{word}": _switch("learning", mode) for word, mode in _LEARNING.items()},
 }
+_WORDS = {
+    "call-id": "call_id",
+    "from-tag": "from_tag",
+    "to-tag": "to_tag",
+    "via-branch": "via_branch",
+    "label": "label",
+    "from-label": "label",
+}
 _KEYS: dict[str, Taker] = {
     "command": _known,
     "sdp": _sdp,
-    "call-id": _text("call_id"),
-    "from-tag": _text("from_tag"),
-    "to-tag": _text("to_tag"),
-    "via-branch": _text("via_branch"),
-    "label": _text("label"),
-    "from-label": _text("label"),
+    **{key: _text(field) for key, field in _WORDS.items()},
     "received-from": _received_from,
     "sip-message-type": _known,
     "sip-code": _integer("sip_code"),

@@ -55,7 +55,12 @@ class _CallReport:
         self.call = call
         self.now = now
         self.unix_offset = unix_offset
-        self.states = {stream: plane.state(stream.local) for _, stream in call.streams() if stream.local is not None}
+        self.states: dict[Stream, StreamState] = {}
+        self.rtp, self.rtcp = [call.gone_rtp], [call.gone_rtcp]
+        for media, stream in call.streams():
+            assert stream.local is not None
+            state = self.states[stream] = plane.state(stream.local)
+            (self.rtp if stream is media.rtp else self.rtcp).append(state)
         first, second = call.legs
         names = (
             sum(map(len, call.tags)) + sum(map(len, call.branches)) + len(first.label or "") + len(second.label or "")
@@ -152,10 +157,7 @@ class _CallReport:
 
     def totals(self) -> Written:
         """Packets that arrived, with those at ports the call has no more."""
-        rtp, rtcp = [self.call.gone_rtp], [self.call.gone_rtcp]
-        for media, stream in self.call.streams():
-            (rtp if stream is media.rtp else rtcp).append(self.states[stream])
-        return Written(_TOTALS.fill(*_sum(rtp), *_sum(rtcp)))
+        return Written(_TOTALS.fill(*_sum(self.rtp), *_sum(self.rtcp)))
 
 
 def _sum(states: Sequence[StreamState]) -> tuple[int, int, int]:
@@ -170,24 +172,21 @@ def _sum(states: Sequence[StreamState]) -> tuple[int, int, int]:
 
 def _of_party(signalled: Endpoint | None, state: StreamState) -> str:
     """What a stream's entry has only where it is known: the party's address, as seen and as signalled, and its SSRC."""
-    more = ""
-    observed = state.observed_source
+    more, observed = "", state.observed_source
     if signalled is not None:
-        endpoint = _endpoint(signalled)
-        more = entry("advertised endpoint", endpoint)
-        if observed is None or observed == signalled:
-            more += entry("endpoint", endpoint)
-    if observed is not None and observed != signalled:
-        more += entry("endpoint", _endpoint(observed))
-    if state.ssrc is not None:
-        more += entry("SSRC", write(state.ssrc))
-    return more
+        advertised = _endpoint(signalled)
+        seen = _endpoint(observed) if observed is not None and observed != signalled else advertised
+        more = f"{_SEEN}{seen}{_ADVERTISED}{advertised}"
+    elif observed is not None:
+        more = f"{_SEEN}{_endpoint(observed)}"
+    return more if state.ssrc is None else more + entry("SSRC", write(state.ssrc))
 
 
 def _endpoint(endpoint: Endpoint) -> str:
     return _ENDPOINT.fill(_family(endpoint.ip), write(endpoint.ip), endpoint.port)
 
 
+_SEEN, _ADVERTISED = entry("endpoint", ""), entry("advertised endpoint", "")
 _OFFER_ANSWER = write("offer/answer")
 _IPV4, _IPV6 = write("IPv4"), write("IPv6")
 _word = lru_cache(maxsize=1024)(write)

@@ -305,8 +305,9 @@ class RuleTable:
 
     def _next_generation(self, index: int, mirror: int) -> int:
         """For the party facing `index`, whose address is the destination of `mirror`."""
-        base = mirror * _RULE_QUADS
-        return next_generation(self._hot[base + _SIGNALLED] >> 48, self._hot[base + _LEARNED], self.expected(index))
+        hot, base = self._hot, mirror * _RULE_QUADS
+        expected = hot[index * _RULE_QUADS + _EXPECTED]
+        return next_generation(hot[base + _SIGNALLED] >> 48, hot[base + _LEARNED], expected)
 
     def _reset(self, entry: Standing) -> None:
         """What a port begins a new life with; it is not live, so no packet counts meanwhile."""
