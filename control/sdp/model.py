@@ -1,7 +1,6 @@
 """What parse makes of an SDP body and rewrite reads: lines in order, with the parts the relay needs taken out.
 
-A kept line stands here as the text that goes out again, without its line ending. Attributes carry their name beside
-the text, so that rewriting sorts and drops by name and never looks into a line it does not change.
+A kept line stands here as the text that goes out again, without its line ending.
 """
 
 from __future__ import annotations
@@ -10,11 +9,10 @@ import enum
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from control.sdp.attributes import Attributes, attributes
 from relay.errors import HairpinError
-from relay.types import Direction, PayloadType
 
 __all__ = [
-    "Attribute",
     "MediaSection",
     "Origin",
     "RewriteOptions",
@@ -24,24 +22,15 @@ __all__ = [
 ]
 
 
+NO_ATTRIBUTES = attributes(())
+
+
 class SdpError(HairpinError):
     """The body cannot be used. The text is the reply's error-reason; `detail` says where and why, for the log."""
 
     def __init__(self, text: str = "Failed to parse SDP", detail: str = "") -> None:
         super().__init__(text)
         self.detail = detail
-
-
-class Attribute(NamedTuple):
-    """One a= line."""
-
-    name: str
-    line: str
-    """The whole of it: "a=rtpmap:0 PCMU/8000"."""
-    number: str | None = None
-    """The payload type that an rtpmap, fmtp or rtcp-fb is about, as written."""
-    payload_type: PayloadType | None = None
-    """What an rtpmap says, None where it cannot be read."""
 
 
 class Origin(NamedTuple):
@@ -68,17 +57,11 @@ class MediaSection:
     formats: list[str]
     address: str | None = None
     """Of its own c= line, canonical; None where the session's holds."""
-    direction: Direction | None = None
-    """Of its own attribute; None where the session's, or else sendrecv, holds."""
-    rtcp: str | None = None
-    """Value of a=rtcp (RFC 3605)."""
-    rtcp_mux: bool = False
     information: tuple[str, ...] = ()
     """i= lines."""
     bandwidth: tuple[str, ...] = ()
     """b= lines."""
-    attributes: list[Attribute] = field(default_factory=list)
-    """All attributes in their order, those above included."""
+    attributes: Attributes = NO_ATTRIBUTES
 
     @property
     def is_rtp(self) -> bool:
@@ -101,9 +84,8 @@ class SessionDescription:
     """b= lines."""
     timing: tuple[str, ...] = ()
     """t=, r= and z= lines."""
-    direction: Direction | None = None
-    attributes: list[Attribute] = field(default_factory=list)
-    """The session's own, in their order, the direction included."""
+    attributes: Attributes = NO_ATTRIBUTES
+    """The session's own."""
     media: list[MediaSection] = field(default_factory=list)
 
 

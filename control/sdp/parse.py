@@ -9,7 +9,9 @@ from __future__ import annotations
 import ipaddress
 from functools import lru_cache
 
-from control.sdp.model import Attribute, MediaSection, Origin, SdpError, SessionDescription
+from control.sdp.attributes import attributes
+from control.sdp.attributes import number as number_of
+from control.sdp.model import MediaSection, Origin, SdpError, SessionDescription
 from relay.types import Direction, Endpoint, MediaDescription, PayloadType
 
 __all__ = ["describe", "parse"]
@@ -20,19 +22,6 @@ MAX_LINES = 4096
 MAX_MEDIA = 64
 MAX_ADDRESS = 45
 """Characters of the longest IPv6 literal."""
-MAX_CLOCK = 10_000_000
-"""Hz; no RTP clock is faster than a video's 90 kHz or a raw audio's few hundred."""
-MAX_RTPMAP = 64
-"""Characters of an a=rtpmap line that is read; names of encodings are short."""
-MAX_KEPT = 128
-"""Characters of an attribute that is kept to be known again."""
-
-PER_FORMAT = frozenset({"rtpmap", "fmtp", "rtcp-fb"})
-"""Attributes that start with a payload type."""
-
-DIRECTIONS = {direction.value: direction for direction in Direction}
-NOTED = frozenset(DIRECTIONS) | {"rtcp", "rtcp-mux"}
-"""Attributes that parse looks into."""
 
 HELD_DIRECTION = {
     Direction.SENDRECV: Direction.SENDONLY,
@@ -105,38 +94,31 @@ class _Parser:
     def parse(self, lines: list[str]) -> SessionDescription:
         if lines[0] != "v=0":
             raise SdpError(detail="line 1: expected v=0")
-        attributes = self.session.attributes
+        found: list[str] = []
         for number, line in enumerate(lines, 1):
             kind = line[:2]
             if kind == "a=":
-                attribute = _attribute(line) if len(line) <= MAX_KEPT else _read_attribute(line)
-                attributes.append(attribute)
-                if attribute.name in NOTED:
-                    self._note(attribute.name, line)
+                found.append(line)
             elif kind == "m=":
+                self._note(found)
+                found = []
                 self.section = self._media(line, number)
-                attributes = self.section.attributes
             elif line:
                 self._line(kind, line, number)
+        self._note(found)
         return self.session
 
-    def _note(self, name: str, line: str) -> None:
-        """Take what the relay acts on out of an attribute."""
-        place = self.section or self.session
-        direction = DIRECTIONS.get(name)
-        if direction is not None:
-            place.direction = place.direction or direction
-        elif isinstance(place, MediaSection):
-            if name == "rtcp-mux":
-                place.rtcp_mux = True
-            else:
-                place.rtcp = line[7:]
+    def _note(self, found: list[str]) -> None:
+        """Put a= lines where they belong."""
+        if found:
+            place = self.section or self.session
+            place.attributes = attributes(found)
 
     def _media(self, line: str, number: int) -> MediaSection:
         fields = line[2:].split()
         if len(fields) < 3:
             raise SdpError(detail=f"line {number}: an m-line needs media, port and protocol")
-        port = _number(fields[1].partition("/")[0], 65_535)
+        port = number_of(fields[1].partition("/")[0], 65_535)
         if port is None:
             raise SdpError(detail=f"line {number}: invalid port")
         media = self.session.media
@@ -174,18 +156,6 @@ DROPPED = frozenset({"v=", "k="})
 """Written anew, and obsolete (RFC 8866 section 5.12)."""
 
 
-def _read_attribute(line: str) -> Attribute:
-    name, _, value = line[2:].partition(":")
-    if name not in PER_FORMAT:
-        return Attribute(name, line)
-    payload_type = _rtpmap(value) if name == "rtpmap" and len(line) <= MAX_RTPMAP else None
-    return Attribute(name, line, value.partition(" ")[0], payload_type)
-
-
-_attribute = lru_cache(maxsize=4096)(_read_attribute)
-"""All calls say the same few things."""
-
-
 def _origin(line: str, number: int) -> Origin:
     """The fields of an o= line. A user name with blanks in it is wrong, but phones send it."""
     fields = line[2:].rsplit(None, 5)
@@ -220,14 +190,6 @@ def _canonical(family: str, text: str) -> str | None:
         return None
 
 
-def _number(text: str, limit: int) -> int | None:
-    """A decimal number from 0 to `limit`, None for anything else."""
-    if not text.isdecimal() or not text.isascii() or len(text) > 10:
-        return None
-    number = int(text)
-    return number if number <= limit else None
-
-
 def describe(session: SessionDescription) -> list[MediaDescription]:
     """What the media engine wants to know of each m-line, in their order.
 
@@ -239,7 +201,7 @@ def describe(session: SessionDescription) -> list[MediaDescription]:
 
 
 def _describe(session: SessionDescription, section: MediaSection, number: int) -> MediaDescription:
-    direction = section.direction or session.direction or Direction.SENDRECV
+    direction = section.attributes.direction or session.attributes.direction or Direction.SENDRECV
     if not section.port:
         return MediaDescription(section.kind, section.protocol, None, None, direction=direction, rejected=True)
     address = section.address or session.address
@@ -252,7 +214,7 @@ def _describe(session: SessionDescription, section: MediaSection, number: int) -
         section.protocol,
         Endpoint(address, section.port),
         _rtcp(section, address) if is_rtp else None,
-        is_rtp and section.rtcp_mux,
+        is_rtp and section.attributes.rtcp_mux,
         HELD_DIRECTION.get(direction, direction) if held else direction,
         False,
         held,
@@ -262,9 +224,9 @@ def _describe(session: SessionDescription, section: MediaSection, number: int) -
 
 def _rtcp(section: MediaSection, address: str) -> Endpoint | None:
     """Where RTCP goes when it is not muxed. An a=rtcp that cannot be read counts as absent."""
-    if section.rtcp is not None:
-        fields = section.rtcp.split()
-        port = _number(fields[0], 65_535) if fields else None
+    if section.attributes.rtcp is not None:
+        fields = section.attributes.rtcp.split()
+        port = number_of(fields[0], 65_535) if fields else None
         if port and len(fields) == 1:
             return Endpoint(address, port)
         if port and len(fields) == 4:
@@ -274,14 +236,6 @@ def _rtcp(section: MediaSection, address: str) -> Endpoint | None:
 
 def _payload_types(section: MediaSection) -> tuple[PayloadType, ...]:
     """Encoding and clock of the formats in their order, without those nobody explains."""
-    known = {attribute.number: attribute.payload_type for attribute in section.attributes if attribute.payload_type}
+    known = section.attributes.payload_types
     found = [known.get(number) or STATIC_PAYLOAD_TYPES.get(number) for number in section.formats]
     return tuple([payload_type for payload_type in found if payload_type is not None])
-
-
-def _rtpmap(value: str) -> PayloadType | None:
-    """What an a=rtpmap says, None where it cannot be read."""
-    number, _, name = value.partition(" ")
-    encoding, _, clock = name.strip().partition("/")
-    payload_type, hz = _number(number, 127), _number(clock.partition("/")[0], MAX_CLOCK)
-    return PayloadType(payload_type, encoding, hz) if payload_type is not None and hz else None

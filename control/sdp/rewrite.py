@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from control.sdp.attributes import CONSUMED, DIRECTIONS, HEAD, TAIL, Attributes
 from control.sdp.model import (
-    Attribute,
     MediaSection,
     Origin,
     RewriteOptions,
@@ -13,7 +13,7 @@ from control.sdp.model import (
     SdpError,
     SessionDescription,
 )
-from control.sdp.parse import DIRECTIONS, PER_FORMAT, STATIC_PAYLOAD_TYPES
+from control.sdp.parse import STATIC_PAYLOAD_TYPES
 from relay.types import LocalMedia
 
 __all__ = ["rewrite"]
@@ -31,25 +31,7 @@ ICE = frozenset(
         "remote-candidates",
     }
 )
-HEAD = ("mid", "label")
-"""Attributes written right behind c= and b=; all a rejected section keeps."""
-TAIL = (
-    "crypto",
-    "setup",
-    "fingerprint",
-    "tls-id",
-    "ptime",
-    "maxptime",
-    "ice-ufrag",
-    "ice-pwd",
-    "ice-options",
-    "candidate",
-    "end-of-candidates",
-)
-"""Attributes written behind the direction and a=rtcp, in this order."""
-CONSUMED = frozenset({"bundle-only", "rtcp", "rtcp-mux", "rtcp-mux-only"})
-"""Attributes the relay writes itself or not at all. rtcp-mux-only (RFC 8858) says that there is no port beside it."""
-PLACED = frozenset(HEAD) | PER_FORMAT | frozenset(TAIL) | CONSUMED | frozenset(DIRECTIONS)
+NOTHING: frozenset[str] = frozenset()
 
 DIRECTION_LINES = {direction: f"a={text}" for text, direction in DIRECTIONS.items()}
 STATIC_RTPMAPS: dict[str, tuple[str, ...]] = {
@@ -78,7 +60,7 @@ def _session(session: SessionDescription, media: Sequence[LocalMedia], options: 
     if session.origin is not None:
         lines.append(_origin(session.origin, media, options))
     lines += (session.name, *session.about, *session.bandwidth, *(session.timing or ("t=0 0",)))
-    for name, line, *_ in session.attributes:
+    for name, line in session.attributes.every:
         if name in DIRECTIONS:
             if options.original_direction:
                 lines.append(line)
@@ -110,20 +92,18 @@ def _section(
         return
     if local.rtp is None:
         lines += (_m_line(section, 0), "c=IN IP4 0.0.0.0")
-        lines += (one.line for wanted in HEAD for one in section.attributes if one.name == wanted)
+        lines += (line for name in HEAD for line in section.attributes.placed.get(name, ()))
         return
     ip = local.rtp.ip
     if local.held and not options.zero_address:
         ip = "::" if ":" in ip else "0.0.0.0"
     _head(lines, section, local.rtp.port, ip)
-    attributes = section.attributes
-    if options.remove_ice:
-        attributes = [attribute for attribute in attributes if attribute.name not in ICE]
+    dropped = ICE if options.remove_ice else NOTHING
     if section.is_rtp:
-        _rtp_attributes(lines, section.formats, attributes, local, options)
+        _rtp_attributes(lines, section, local, options, dropped)
     else:
-        lines += (attribute.line for attribute in attributes if attribute.name not in DIRECTIONS)
-        _direction(lines, attributes, local, options)
+        lines += (line for name, line in section.attributes.every if name not in DIRECTIONS and name not in dropped)
+        _direction(lines, section.attributes, local, options)
 
 
 def _passed_through(lines: list[str], session: SessionDescription, section: MediaSection) -> None:
@@ -132,7 +112,7 @@ def _passed_through(lines: list[str], session: SessionDescription, section: Medi
     if address is None:
         raise SdpError("Incomplete SDP specification", "an m-line has no address")
     _head(lines, section, section.port, address)
-    lines += (attribute.line for attribute in section.attributes)
+    lines += (attribute.line for attribute in section.attributes.every)
 
 
 def _head(lines: list[str], section: MediaSection, port: int, ip: str) -> None:
@@ -148,39 +128,34 @@ def _m_line(section: MediaSection, port: int) -> str:
 
 
 def _rtp_attributes(
-    lines: list[str], formats: list[str], attributes: list[Attribute], local: LocalMedia, options: RewriteOptions
+    lines: list[str], section: MediaSection, local: LocalMedia, options: RewriteOptions, dropped: frozenset[str]
 ) -> None:
-    """Attributes of an RTP section: by payload type, then unknown ones in their order, then those with a place."""
-    placed: dict[str, list[str]] = {}
-    others: list[str] = []
-    rtpmaps: dict[str, list[str]] = {number: [] for number in formats}
-    details: dict[str, list[str]] = {}
-    for name, line, number, _ in attributes:
-        if number in rtpmaps:
-            (rtpmaps if name == "rtpmap" else details).setdefault(number, []).append(line)
-        elif name not in PLACED or number == "*":
-            others.append(line)
-        else:
-            placed.setdefault(name, []).append(line)
+    """Attributes of an RTP section: by payload type, then unknown ones in their order, then those with a place.
+
+    A payload type's rtpmap comes first and is never absent for a static type.
+    """
+    attributes = section.attributes
+    placed, rtpmaps, details = attributes.placed, attributes.rtpmaps, attributes.details
     for name in HEAD:
         if name in placed:
             lines += placed[name]
-    for number, found in rtpmaps.items():
-        lines += found or STATIC_RTPMAPS.get(number, ())
-        lines += details.get(number, ())
-    lines += others
+    for number in dict.fromkeys(section.formats):
+        lines += rtpmaps.get(number) or STATIC_RTPMAPS.get(number, ())
+        if number in details:
+            lines += details[number]
+    lines += [line for name, line in attributes.others if name not in dropped]
     _direction(lines, attributes, local, options)
     _rtcp(lines, local, options)
     if local.rtcp_mux and local.rtcp in (None, local.rtp):
         lines += placed.get("rtcp-mux-only", ())
     for name in TAIL:
-        if name in placed:
+        if name in placed and name not in dropped:
             lines += placed[name]
 
 
-def _direction(lines: list[str], attributes: list[Attribute], local: LocalMedia, options: RewriteOptions) -> None:
+def _direction(lines: list[str], attributes: Attributes, local: LocalMedia, options: RewriteOptions) -> None:
     if options.original_direction:
-        lines += (attribute.line for attribute in attributes if attribute.name in DIRECTIONS)
+        lines += (line for name, line in attributes.every if name in DIRECTIONS)
     else:
         lines.append(DIRECTION_LINES[local.direction])
 

@@ -389,7 +389,7 @@ def test_the_model_is_left_alone_and_a_second_pass_changes_nothing_but_addresses
         for described in describe(session)
     ]
     once = rewrite(session, media, DEFAULT)
-    assert session == before
+    assert rewrite(session, media, DEFAULT) == rewrite(before, media, DEFAULT) == once
     assert rewrite(parse(once), media, DEFAULT) == once
 
 
