@@ -25,6 +25,8 @@ class Direction(enum.Enum):
     RECVONLY = "recvonly"
     INACTIVE = "inactive"
 
+    __hash__ = object.__hash__  # by identity: Enum's own hashes the name, by a call of Python code
+
     def __init__(self, text: str) -> None:
         self.sends = text in ("sendrecv", "sendonly")
         self.receives = text in ("sendrecv", "recvonly")
@@ -69,6 +71,8 @@ class Learning(enum.Enum):
     HEURISTIC = "heuristic"
     OFF = "off"
 
+    __hash__ = object.__hash__
+
 
 class Carries(enum.Flag):
     """What a port carries; nothing: any UDP payload, forwarded opaque."""
@@ -76,6 +80,8 @@ class Carries(enum.Flag):
     OPAQUE = 0
     RTP = enum.auto()
     RTCP = enum.auto()
+
+    __hash__ = object.__hash__
 
 
 class Rule(NamedTuple):

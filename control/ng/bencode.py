@@ -50,35 +50,28 @@ def decode(data: bytes) -> Any:
 def _dict(text: str, at: int, depth: int) -> tuple[dict[str, Any], int]:
     """The dictionary whose first key starts at `at`, and the offset after its end."""
     result: dict[str, Any] = {}
+    one_digit, two_digits = _ONE_DIGIT.get, _TWO_DIGITS.get
     while True:
-        head = text[at : at + 2]
-        if head in _ONE_DIGIT:
-            end = at + _ONE_DIGIT[head]
-            key = text[at + 2 : end]
-        elif head[:1] == "e":
+        if size := one_digit(text[at : at + 2]):
+            key = text[at + 2 : at + size]
+            at += size
+        elif size := two_digits(text[at : at + 3]):
+            key = text[at + 3 : at + size]
+            at += size
+        elif text[at : at + 1] == "e":
             return result, at + 1
-        elif not head and depth == 1 and at == len(text):
+        elif depth == 1 and at == len(text):
             return result, at
         else:
-            head = text[at : at + 3]
-            if head in _TWO_DIGITS:
-                end = at + _TWO_DIGITS[head]
-                key = text[at + 3 : end]
-            else:
-                key, end = _string(text, at)
-        head = text[end : end + 2]
-        if head in _ONE_DIGIT:
-            at = end + _ONE_DIGIT[head]
-            result[key] = text[end + 2 : at]
-        elif head[:1] == "l":
-            result[key], at = _list(text, end + 1, depth + 1)
+            key, at = _string(text, at)
+        if size := one_digit(text[at : at + 2]):
+            result[key] = text[at + 2 : at + size]
+            at += size
+        elif size := two_digits(text[at : at + 3]):
+            result[key] = text[at + 3 : at + size]
+            at += size
         else:
-            head = text[end : end + 3]
-            if head in _TWO_DIGITS:
-                at = end + _TWO_DIGITS[head]
-                result[key] = text[end + 3 : at]
-            else:
-                result[key], at = _value(text, end, depth)
+            result[key], at = _value(text, at, depth)
 
 
 def _list(text: str, at: int, depth: int) -> tuple[list[Any], int]:
@@ -87,22 +80,17 @@ def _list(text: str, at: int, depth: int) -> tuple[list[Any], int]:
         _too_deep(at)
     result: list[Any] = []
     while True:
-        head = text[at : at + 2]
-        if head in _ONE_DIGIT:
-            end = at + _ONE_DIGIT[head]
-            result.append(text[at + 2 : end])
-            at = end
-        elif head[:1] == "e":
+        if size := _ONE_DIGIT.get(text[at : at + 2]):
+            result.append(text[at + 2 : at + size])
+            at += size
+        elif size := _TWO_DIGITS.get(text[at : at + 3]):
+            result.append(text[at + 3 : at + size])
+            at += size
+        elif text[at : at + 1] == "e":
             return result, at + 1
         else:
-            head = text[at : at + 3]
-            if head in _TWO_DIGITS:
-                end = at + _TWO_DIGITS[head]
-                result.append(text[at + 3 : end])
-                at = end
-            else:
-                value, at = _value(text, at, depth)
-                result.append(value)
+            value, at = _value(text, at, depth)
+            result.append(value)
 
 
 def _value(text: str, at: int, depth: int) -> tuple[Any, int]:

@@ -124,9 +124,9 @@ def number(value: object) -> int | None:
 
 def words(value: object) -> list[str]:
     """A list of strings, also when one string was sent for it."""
-    if isinstance(value, str):
-        return [value]
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+    if type(value) is list:
+        return [item for item in value if type(item) is str]
+    return [value] if isinstance(value, str) else []
 
 
 # -- takers: each puts one key's value into the options and says whether it meant anything
@@ -175,6 +175,7 @@ def _switch(field: str, value: object = True) -> Callable[[Options], None]:
 
 def _each(table: Mapping[str, Callable[[Options], None]]) -> Taker:
     """A list of words, each of which says something for itself; those that are not in the table are counted."""
+    table = {**table, **{word.replace("-", " "): act for word, act in table.items()}}
 
     def take(options: Options, value: object) -> bool:
         found = words(value)
@@ -191,7 +192,7 @@ def _each(table: Mapping[str, Callable[[Options], None]]) -> Taker:
 
 def _received_from(options: Options, value: object) -> bool:
     """`[IP4, address]`, or the address alone."""
-    for word in reversed(words(value)):
+    for word in words(value)[::-1]:
         ip = _address(word)
         if ip is not None:
             options.received_from = ip

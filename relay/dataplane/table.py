@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -113,10 +112,6 @@ def clock_words(clocks: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
     entries = [kind | (hertz // _CLOCK_UNIT if not hertz % _CLOCK_UNIT else 0) << 16 for kind, hertz in clocks]
     entries = (entries + [_UNUSED_CLOCK] * _CLOCKS)[:_CLOCKS]
     return tuple(low | high << 32 for low, high in zip(entries[::2], entries[1::2], strict=True))
-
-
-def _is_ipv4(ip: str | None) -> TypeGuard[str]:
-    return ip is not None and ":" not in ip
 
 
 @lru_cache(maxsize=1024)
@@ -229,7 +224,7 @@ class RuleTable:
         """What may be sent to has changed: apply it to the rules in force."""
         self.screen = screen
         for entry in self.standing.values():
-            if self._refusal(entry.rule, entry.wanted) != entry.refused:
+            if entry.wanted and self._refusal(entry.rule, entry.wanted) != entry.refused:
                 self._aim(entry, entry.target_generation)
 
     def packets(self, index: int) -> int:
@@ -335,9 +330,10 @@ class RuleTable:
         self._aim(entry, generation)
 
     def _aim(self, entry: Standing, generation: int) -> None:
-        entry.refused = self._refusal(entry.rule, entry.wanted)
+        entry.refused = self._refusal(entry.rule, entry.wanted) if entry.wanted else None
         target = None if entry.refused else entry.wanted
-        self._route(entry, target)
+        if target or entry.destination:
+            self._route(entry, target)
         self._set_nexthop(entry, generation)
         self._hot[entry.index * _RULE_QUADS + _SIGNALLED] = peer(target, generation)
         entry.target_generation = generation
@@ -349,12 +345,11 @@ class RuleTable:
         word = self._hot[entry.index * _RULE_QUADS + _SIGNALLED]
         return next_generation(word >> 48, self.learned(entry.index), 0)
 
-    def _refusal(self, rule: Rule, wanted: Endpoint | None) -> str | None:
-        if wanted is None:
-            return None
-        if wanted in (rule.local, rule.source):
+    def _refusal(self, rule: Rule, wanted: Endpoint) -> str | None:
+        source = rule.source
+        if wanted.ip in self._base and wanted in (rule.local, source):
             return "a port of the same call"
-        return self.screen(wanted, rule.source.ip)
+        return self.screen(wanted, source.ip)
 
     def _route(self, entry: Standing, target: Endpoint | None) -> None:
         """Hold the next hop of the target; one of the relay's own ports needs none."""
@@ -400,8 +395,8 @@ def _source_words(entry: Standing) -> tuple[int, ...]:
     rule = entry.rule
     preferred, source = rule.preferred_source, rule.signalled_source
     # A party of the other address family is nobody whose packets could come in here.
-    first = be32(preferred) if _is_ipv4(preferred) else 0
-    second = peer(source if source and _is_ipv4(source.ip) else None, entry.generation)
+    first = be32(preferred) if preferred and ":" not in preferred else 0
+    second = peer(source if source and ":" not in source.ip else None, entry.generation)
     return (first, second, *clock_words(rule.clocks))
 
 
