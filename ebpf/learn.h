@@ -37,6 +37,7 @@
 #define SCORE_ADDRESS	2
 #define SCORE_PORT	1
 #define SCORE_EXACT	3
+#define SETTLE_LOOKS	8
 
 struct lesson {
 	__u32 index;		/* of rule a */
@@ -106,26 +107,47 @@ static __always_inline void note_way(struct xdp_md *ctx, struct hp_cold *c,
 }
 
 /*
+ * Answer who is expected. Between the two stores of stand() the words may name
+ * two sources, for as long as that processor is kept away; packets of the one
+ * that is expected would not mend it, they come no further than is_expected().
+ * So whoever has stored looks again: who stores last sees what stays, and if a
+ * store of learned fails, another has stored and looks. Only expected moving
+ * away under each of the looks could outlast them.
+ */
+static __always_inline void settle(const struct lesson *l)
+{
+#pragma clang loop unroll(disable)
+	for (int look = 0; look < SETTLE_LOOKS; look++) {
+		__u64 learned = READ_ONCE(l->b->learned);
+		__u64 expected = READ_ONCE(l->a->expected);
+		__u64 answered = (expected & WORD_ENDPOINT) | (__u64)l->generation << WORD_TAG;
+
+		if (expected >> WORD_TAG >> 2 != l->generation ||
+		    learned >> WORD_TAG != l->generation || learned == answered ||
+		    !replace(&l->b->learned, learned, answered))
+			return;
+	}
+}
+
+/*
  * Let the packet's source stand in `state`: b.learned first, then a.expected,
- * each only if it still is what was read. Who loses the second race takes
- * back the first, so that both words name the winner.
+ * each only if it still is what was read. In the end both name one source.
  */
 static __always_inline void stand(struct xdp_md *ctx, struct lesson *l, __u8 state, bool wire)
 {
 	__u64 expected = expected_word(l, l->source, state);
 	__u64 learned = l->source | (__u64)l->generation << WORD_TAG;
-	bool moved = learned != l->learned;
+	bool moved = learned != l->learned, stands;
 
 	if (moved) {
 		note_way(ctx, l->b_cold, learned, wire);
 		if (!replace(&l->b->learned, l->learned, learned))
 			return;
 	}
-	if (!replace(&l->a->expected, l->expected, expected)) {
-		if (moved)
-			replace(&l->b->learned, learned, l->learned);
+	stands = replace(&l->a->expected, l->expected, expected);
+	settle(l);
+	if (!stands)
 		return;
-	}
 	if (moved) {
 		count(HP_COUNT_learned);
 		tell(l->a_cold, l->index, HP_EVENT_LEARNED, expected);
