@@ -73,7 +73,6 @@ _LIBBPF_ERRORS = 4000  # from here on they are libbpf's own, and its warning say
 
 _ADVICE = {
     errnos.EPERM: "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
-    errnos.EACCES: "run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
     errnos.EBUSY: "another program or link stands there already: see `bpftool net`",
     errnos.EOPNOTSUPP: "the driver does not support it",
     errnos.ENOMEM: "not enough memory, or a locked-memory limit in the way",
