@@ -42,6 +42,7 @@ __all__ = ["XdpDataplane", "XdpSettings"]
 _log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 1.0  # in which every port is looked at once
+_RETRY_SECONDS = 30.0  # between two tries of a device that does not say whether it takes redirected frames
 _ANYWHERE = "198.51.100.1"  # RFC 5737: what only a default route leads to
 
 
@@ -189,6 +190,27 @@ class XdpDataplane:
         except (DataplaneError, OSError) as error:  # an interface may go while it is looked at
             _log.error("cannot attach: %s", error)
 
+    def _retry(self) -> None:
+        if self._running:
+            self._loop.call_later(_RETRY_SECONDS, self._retry)
+            if self._placing is None or self._placing.done():
+                self._placing = self._loop.create_task(self._retry_egress())
+
+    async def _retry_egress(self) -> None:
+        """Try again what was tried and may have changed unannounced; what stands is touched only if something has."""
+        changed = [await self._retry_link(link) for link in self._egress() if self._is_mute(link)]
+        if any(changed):
+            await self._place_again()
+
+    async def _retry_link(self, link: Link) -> bool:
+        """Whether a device does otherwise than when it was tried before, which still counts meanwhile."""
+        before = self._probe.verdict(link)
+        try:
+            return before is not None and await self._probe.run(link, self._devmap.slot(link.index) or 0) != before
+        except (DataplaneError, OSError) as error:  # an interface may go while it is looked at
+            _log.warning("cannot try whether frames leave by %s: %s", link.name, error)
+            return False
+
     async def _load(self) -> None:
         settings = self._settings
         sizes = Sizes(room_for(settings.addresses, settings.max_addresses), settings.port_rate, settings.slow_rate)
@@ -230,6 +252,7 @@ class XdpDataplane:
         self._held.callback(self._stop_placing)
         self._watch.start()
         self._sweep_later()
+        self._loop.call_later(_RETRY_SECONDS, self._retry)
 
     def _sweep_later(self) -> None:
         wait = _SWEEP_SECONDS / len(self._settings.addresses)
@@ -280,6 +303,10 @@ class XdpDataplane:
         """Devices that say nothing are tried, and veth; some cards do not count what they are redirected."""
         return link.running and (link.kind == "veth" or self._watch.netdev.features(link.index) is None)
 
+    def _is_mute(self, link: Link) -> bool:
+        """A veth takes redirects while its peer polls, and before Linux 6.3 it does not tell when that changes."""
+        return link.running and link.kind == "veth" and self._watch.netdev.features(link.index) is None
+
     def _check_checksum(self) -> None:
         """Needs a device a frame might leave by; without one there is nothing to forward yet either."""
         slots = [slot for ifindex in self._devices() if (slot := self._devmap.slot(ifindex)) is not None]
@@ -291,11 +318,14 @@ class XdpDataplane:
         """Try the devices that packets leave by and that were not tried as they are now; go generic if one fails."""
         if not self._placement.native:
             return
-        links = [self._watch.links[ifindex] for ifindex in self._devmap.devices() if ifindex in self._watch.links]
-        untried = [link for link in links if self._is_tried(link) and self._probe.verdict(link) is None]
+        untried = [link for link in self._egress() if self._is_tried(link) and self._probe.verdict(link) is None]
         results = [await self._probe.run(link, self._devmap.slot(link.index) or 0) for link in untried]
         if not all(results):
             self._place()
+
+    def _egress(self) -> list[Link]:
+        """Devices that packets may leave by."""
+        return [self._watch.links[ifindex] for ifindex in self._devmap.devices() if ifindex in self._watch.links]
 
     def _slot(self, ifindex: int) -> int | None:
         """A next hop wants to leave by this device; one that is new may need the program, too."""
