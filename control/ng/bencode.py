@@ -267,4 +267,5 @@ def to_bytes(text: str) -> bytes:
 
 
 def _is_foreign_surrogate(character: str) -> bool:
-    return "\ud800" <= character <= "\udfff" and not "\udc80" <= character <= "\udcff"
+    code = ord(character)
+    return 0xD800 <= code <= 0xDFFF and not 0xDC80 <= code <= 0xDCFF

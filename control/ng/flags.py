@@ -9,7 +9,6 @@ command.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
@@ -21,7 +20,6 @@ from relay.types import Learning
 __all__ = ["Options", "parse_options"]
 
 
-@dataclass(init=False)
 class Options:
     """What one request asks for. Identification first, then what concerns media, then what concerns the reply.
 

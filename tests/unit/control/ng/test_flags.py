@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -15,7 +14,7 @@ from relay.types import Learning
 def changed(body: dict[str, Any]) -> dict[str, Any]:
     """The options that are not as they are without any key."""
     plain, found = Options(), parse_options(body)
-    names = [field.name for field in fields(Options)]
+    names = list(get_type_hints(Options))
     return {name: getattr(found, name) for name in names if getattr(found, name) != getattr(plain, name)}
 
 
