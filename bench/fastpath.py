@@ -6,8 +6,8 @@
 By itself: BPF_PROG_TEST_RUN on the attached program, each packet of another flow, less what the same generator costs
 with an empty program. End to end: packets through a veth and back, CPU of all that happens after the sender, at a rate
 that one core keeps up with, and saturated (as much as one core takes). Rounds of relay and reflector alternate. The
-rules that packets hit are those of the RTP of calls set up over ng, in random order; as many more, for the RTCP of
-these calls, stand beside them in the table. A run with default settings is stored in bench/results/.
+rules are those of calls set up over ng, four each; packets hit those of RTP, half of them, in random order. A run with
+default settings is stored in bench/results/.
 The second form compares other builds of the program with the attached one, by itself, on the same tables.
 """
 
@@ -31,7 +31,7 @@ from tests.lab import LabError
 SCALES = (1, 1_000, 36_000, 100_000)
 QUICK_SCALES = (1_000, 36_000)
 TARGETS = {1_000: 1.10, 36_000: 1.40}
-"""End to end over the reflector at a paced rate, by rules that packets hit."""
+"""End to end over the reflector at a paced rate, by rules in the table."""
 RATE = 3_000_000
 """Packets per second when paced: what leaves a core that only reflects time to sleep."""
 SENT_PACKETS = 1_000_000
@@ -51,52 +51,53 @@ def measure(field: Field, scales: Sequence[int], options: argparse.Namespace, re
     programs = {"program": field.program} | {path.name: field.load_variant(path) for path in options.against}
     for rules in scales:
         clock = time.monotonic()
-        calls = field.grow(rules)
+        streams = max(rules // 2, 1)
+        calls = field.grow(streams)
         progress(f"{rules} rules: {calls} calls set up and learned in {time.monotonic() - clock:.1f} s")
-        figure: dict[str, Any] = {"rules": rules, "calls": calls}
+        figure: dict[str, Any] = {"rules": rules, "calls": calls, "streams": streams}
         report.figures.append(figure)
         by_itself(field, programs, options.rounds, figure)
         if options.against:
             continue
         for mode, rate in zip(MODES, (options.rate, 0.0), strict=True):
-            end_to_end(field, rules, rate, options.rounds, figure.setdefault(mode, {}))
+            end_to_end(field, streams, rate, options.rounds, figure.setdefault(mode, {}))
             progress("  " + "  ".join(path_row(figure, mode)))
 
 
-def run_length(rules: int, wanted: int) -> int:
+def run_length(streams: int, wanted: int) -> int:
     """About as many packets as wanted, in whole periods of what the relay does only now and then."""
-    period = rules * _SAMPLE_PASSES
-    return min(max(1, round(wanted / period)) * period, rules * _PORT_PACKETS)
+    period = streams * _SAMPLE_PASSES
+    return min(max(1, round(wanted / period)) * period, streams * _PORT_PACKETS)
 
 
 def by_itself(field: Field, programs: dict[str, int], rounds: int, figure: dict[str, Any]) -> None:
     """Nanoseconds per packet of the relay's programs and of empty ones, generator included, round by round."""
-    rules = figure["rules"]
-    packets = run_length(rules, DRIVEN_PACKETS)
+    streams = figure["streams"]
+    packets = run_length(streams, DRIVEN_PACKETS)
     for _ in range(rounds):
         for name in EMPTY_PROGRAMS:
             figure.setdefault(name, []).append(field.drive_empty(name, packets).duration)
         for name, program in programs.items():
-            _rest(rules)
+            _rest(streams)
             done = field.drive_relay(program, packets)
             _check(name, done)
             figure.setdefault(name, []).append(done.duration)
-        figure.setdefault("line", []).append(field.chase(rules))
+        figure.setdefault("line", []).append(field.chase(streams))
 
 
-def end_to_end(field: Field, rules: int, rate: float, rounds: int, figure: dict[str, Any]) -> None:
+def end_to_end(field: Field, streams: int, rate: float, rounds: int, figure: dict[str, Any]) -> None:
     """One round after the other, relay and reflector in turn, the same number of packets each."""
     ways = {"relay": field.relay_way, "reflector": field.reflector_way}
     for turn in range(rounds):
         for name in sorted(ways, reverse=bool(turn % 2)):
-            _rest(rules)
-            cost = field.send(ways[name], run_length(rules, SENT_PACKETS), rate)
+            _rest(streams)
+            cost = field.send(ways[name], run_length(streams, SENT_PACKETS), rate)
             figure.setdefault(name, []).append(cost._asdict())
 
 
-def _rest(rules: int) -> None:
+def _rest(streams: int) -> None:
     """Let a new tick of the rate guard begin, where so few ports take all packets that it would drop some."""
-    if rules <= 1:
+    if streams <= 1:
         time.sleep(_TICK)
 
 
@@ -193,9 +194,9 @@ PROGRAM_HEAD = ["rules", "empty TX", "empty redirect", "relay", "relay - TX", "r
 VARIANT_HEAD = ["rules", "ns", "of the attached"]
 PATH_HEAD = ["rules", "relay", "reflector", "ratio", "Mpps/core"]
 LEGEND = """Packets of {packet_size} bytes; medians and quartiles of {rounds} rounds.
-Rules are those that packets hit, in random order; as many more stand for RTCP.
+Four rules a call (in the row of 1, too); packets hit those of RTP, half of them, in random order.
 By itself: BPF_PROG_TEST_RUN; the first three columns with the generator; line: what this machine
-takes to fetch one line of 64 bytes out of as many, which each packet has to.
+takes to fetch one line of 64 bytes out of as many as are hit, which each packet has to.
 End to end: all CPU after the sender, from the relay's receive to the frame's release;
 paced at {rate:,.0f} packets/s at most, or saturated. Nothing is lost on the way in either."""
 
@@ -205,7 +206,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m bench.fastpath", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="fewer rules and rounds")
-    parser.add_argument("--rules", type=_numbers, help="how many rules packets hit, in rising order")
+    parser.add_argument("--rules", type=_numbers, help="how many rules stand in the table, in rising order")
     parser.add_argument("--rounds", type=int, help="alternating rounds (default 7, quick 3)")
     parser.add_argument(
         "--against", type=Path, nargs="+", default=[], help="other builds of relay.bpf.o, compared by themselves only"
@@ -229,7 +230,7 @@ def main(arguments: Sequence[str]) -> int:
     against = [path.name for path in options.against]
     report = Report("fastpath", settings | {"port_rate": PORT_RATE, "against": against})
     try:
-        with Field(max(options.rules)) as field:
+        with Field(max(*options.rules, 2) // 2) as field:
             report.settings["hairpin"] = " ".join(field.relay.command[1:])
             measure(field, options.rules, options, report)
             report.complete = True
