@@ -201,6 +201,7 @@ class XdpDataplane:
         changed = [await self._retry_link(link) for link in self._egress() if self._is_mute(link)]
         if any(changed):
             await self._place_again()
+            _log.warning("a veth's peer began or ceased to poll: %s", "; ".join(self._placement.describe()))
 
     async def _retry_link(self, link: Link) -> bool:
         """Whether a device does otherwise than when it was tried before, which still counts meanwhile."""

@@ -82,7 +82,7 @@ def runs(plane: XdpDataplane, mode: str) -> bool:
 
 @pytest.mark.usefixtures("silent_kernel")
 def test_a_peer_that_ceases_or_begins_to_poll_is_found_out_under_traffic(
-    table: Table, monkeypatch: pytest.MonkeyPatch
+    table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(xdp, "_RETRY_SECONDS", 0.3)
 
@@ -99,6 +99,7 @@ def test_a_peer_that_ceases_or_begins_to_poll_is_found_out_under_traffic(
                     assert len(await b.expect(30)) >= 30
 
     table.run(scenario)
+    assert "began or ceased to poll: generic XDP on to-a" in caplog.text
 
 
 @pytest.mark.usefixtures("silent_kernel")
