@@ -11,7 +11,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 SYSTEM_PYTHON ?= /usr/bin/python3
 PYTHON := .venv/bin/python
 PROGRAM := build/relay.bpf.o
-SOURCES := $(wildcard relay control tests bench)
+SOURCES := $(wildcard relay control tests bench setup.py)
 
 # Root is asked for where namespaces are made and XDP programs loaded, and leaves no files of its own in the tree.
 # Whoever is root already needs no sudo.
@@ -26,7 +26,10 @@ help: ## Show this list
 ## Build
 
 .PHONY: build
-build: build-packages .venv/.built program ## Build all that runs: the command .venv/bin/hairpin and the XDP program
+build: build-packages .venv/.built program compiled ## Build all that runs: .venv/bin/hairpin and the XDP program
+
+.PHONY: compiled
+compiled: .venv/.compiled ## Compile what an ng command passes through (setup.py says which modules)
 
 .PHONY: program
 program: build-packages ## Build the XDP program, build/relay.bpf.o
@@ -40,6 +43,7 @@ abi: program .venv/.built ## Generate relay/dataplane/abi.py from the types of t
 .PHONY: clean
 clean: ## Remove all that was built, the virtual environment included
 	rm -rf build .venv *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find relay control -name '*.so' -delete
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ## See it work
@@ -60,7 +64,7 @@ lint: develop program generator ## Style, types, import rules, warnings of the C
 	.venv/bin/ruff format --check $(SOURCES)
 	.venv/bin/mypy $(SOURCES)
 	$(PYTHON) -m relay.dataplane.generate_abi --check $(PROGRAM)
-	$(PYTHON) $(PYTEST) -q tests/unit/test_layers.py
+	HAIRPIN_INTERPRETED=1 $(PYTHON) $(PYTEST) -q tests/unit/test_layers.py
 
 .PHONY: format
 format: develop ## Lay out the Python code as lint wants it
@@ -68,27 +72,28 @@ format: develop ## Lay out the Python code as lint wants it
 	.venv/bin/ruff format $(SOURCES)
 
 .PHONY: unit
-unit: develop ## Pure code, no privileges
+unit: develop compiled ## Pure code, no privileges: from its sources, and as it is compiled
+	HAIRPIN_INTERPRETED=1 $(PYTHON) $(PYTEST) tests/unit
 	$(PYTHON) $(PYTEST) tests/unit
 
 .PHONY: bpf
-bpf: develop program generator privileges ## Tables of packets through the XDP program (root)
+bpf: develop program generator compiled privileges ## Tables of packets through the XDP program (root)
 	$(AS_ROOT) $(PYTHON) $(PYTEST) tests/bpf
 
 .PHONY: net
-net: develop program privileges ## The relay and its traffic in network namespaces (root)
+net: develop program compiled privileges ## The relay and its traffic in network namespaces (root)
 	$(AS_ROOT) $(PYTHON) $(PYTEST) tests/net
 
 .PHONY: interop
-interop: develop program test-packages privileges ## Kamailio, sipp, rtpengine and tshark around the relay (root)
+interop: develop program compiled test-packages privileges ## Kamailio, sipp, rtpengine and tshark around the relay (root)
 	$(AS_ROOT) $(PYTHON) $(PYTEST) tests/interop
 
 .PHONY: fuzz
-fuzz: develop ## Random input to all that parses
+fuzz: develop compiled ## Random input to all that parses
 	$(PYTHON) $(PYTEST) tests/fuzz
 
 .PHONY: floor
-floor: develop program privileges ## The tiers bpf and net under the oldest supported kernel, in a virtual machine (root)
+floor: develop program compiled privileges ## The tiers bpf and net under the oldest supported kernel, in a virtual machine (root)
 	$(AS_ROOT) $(PYTHON) -m tests.kernel
 
 ## Measure
@@ -124,9 +129,18 @@ $(PYTHON): | build-packages
 	$(SYSTEM_PYTHON) -m venv .venv
 
 .venv/.built: pyproject.toml | $(PYTHON)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable .
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[build]'
 	@touch $@
 
 .venv/.develop: pyproject.toml | $(PYTHON)
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@ .venv/.built
+
+# One library holds all compiled modules, so a change of one compiles all. A module that is compiled no longer would hide
+# its source: all go before.
+.venv/.compiled: setup.py $(wildcard relay/*.py relay/dataplane/*.py control/ng/*.py control/sdp/*.py) | .venv/.built
+	@echo "Compiling the control plane, which takes a minute"
+	@find relay control -name '*.so' -delete
+	@HAIRPIN_COMPILE=1 $(PYTHON) -W ignore setup.py --quiet build_ext --inplace --build-temp build/compiled >build/compiled.log 2>&1 \
+		|| { cat build/compiled.log; exit 1; }
+	@touch $@

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from relay.call import Call
@@ -12,8 +12,6 @@ from relay.types import Endpoint
 
 log = logging.getLogger("hairpin")
 
-Handle = Callable[[dict[str, Any], Endpoint, float], dict[str, Any]]
-
 HINTS = {
     "Ran out of ports": "; widen --port-min and --port-max, or see `hairpin list` for calls that should not stand",
     "Parallel session limit reached": "; raise --max-sessions",
@@ -21,20 +19,11 @@ HINTS = {
 """What to do about a refusal."""
 
 
-def of_commands(handle: Handle) -> Handle:
-    """The same handler of commands, with a line for what a proxy is refused or warned of."""
+def of_trouble(request: Mapping[str, Any], source: Endpoint, reply: Mapping[str, Any], detail: str) -> None:
+    """Write one line for a request that was refused, with its `detail`, or done with a warning.
 
-    def logged(request: dict[str, Any], source: Endpoint, now: float) -> dict[str, Any]:
-        reply = handle(request, source, now)
-        if "warning" in reply or reply["result"] in ("error", "load limit"):
-            _log_trouble(request, source, reply)
-        return reply
-
-    return logged
-
-
-def _log_trouble(request: dict[str, Any], source: Endpoint, reply: dict[str, Any]) -> None:
-    """Each text is a kind of its own, so that repeats of one do not hide another."""
+    Each text is a kind of its own, so that repeats of one do not hide another.
+    """
     command, call = request.get("command"), {"call_id": request.get("call-id")}
     if "warning" in reply:
         # Proxies delete a call twice as a matter of course.
@@ -43,7 +32,7 @@ def _log_trouble(request: dict[str, Any], source: Endpoint, reply: dict[str, Any
         return
     text = reply.get("error-reason") or reply.get("message", "")
     kind = f"{text}{HINTS.get(text, '')}".replace("%", "%%")
-    log.warning(f"%s refused: {kind} (from %s)", command, source, extra=call)
+    log.warning(f"%s refused: {kind}%s (from %s)", command, f", {detail}" if detail else "", source, extra=call)
 
 
 def of_ends(plane: Dataplane, clock: Callable[[], float]) -> Callable[[Call, str], None]:

@@ -30,7 +30,7 @@ from control.ng.server import NgServer
 from control.ops import place
 from control.ops.console import Console
 from control.ops.operators import OperatorSocket
-from control.version import version
+from control.version import build, version
 from relay.dataplane import Dataplane
 from relay.errors import HairpinError
 from relay.nic.links import Rtnetlink
@@ -152,8 +152,8 @@ class Relay:
         )
         stack.push_async_callback(plane.close)
         await plane.start(registry)
-        commands = Commands(registry, time.monotonic(), time.time() - time.monotonic())
-        server = NgServer(chronicle.of_commands(commands.handle), config.ng_allow, time.monotonic)
+        commands = Commands(registry, time.monotonic(), time.time() - time.monotonic(), chronicle.of_trouble)
+        server = NgServer(commands.handle, config.ng_allow, time.monotonic)
         relay = cls(config, plane, registry, commands, server)
         relay.reserved = _reserve(config, plane, claim, stack)
         relay.skip_busy_ports()
@@ -197,7 +197,7 @@ class Relay:
     def report(self) -> None:
         """Say what was chosen, and how a proxy is pointed here."""
         say = log.log
-        say(logs.NOTICE, "hairpin %s, instance %d, pid %d", version(), self.config.instance, os.getpid())
+        say(logs.NOTICE, "hairpin %s, %s, instance %d, pid %d", version(), build(), self.config.instance, os.getpid())
         for interface in self.registry.interfaces:
             pool = interface.pool
             say(logs.NOTICE, "media: %s %s, ports %d-%d", interface.name, interface.address, pool.low, pool.high)
@@ -229,7 +229,7 @@ class Relay:
     def status(self) -> dict[str, Any]:
         """What `hairpin status` tells beside the calls."""
         return {
-            "version": version(),
+            "version": f"{version()}, {build()}",
             "instance": self.config.instance,
             "pid": os.getpid(),
             "uptime": round(time.monotonic() - self.started, 3),

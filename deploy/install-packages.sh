@@ -6,10 +6,12 @@
 # Silent and quick where nothing is missing; needs root only where something is.
 set -euo pipefail
 
-# clang and libbpf's headers make the XDP object, bpftool reads its types; libbpf1 is what the relay itself loads.
-build=(clang llvm libbpf-dev libbpf1 bpftool linux-libc-dev make python3 python3-venv)
-# The laboratory: namespaces, a SIP proxy, telephones, a capture, and the relay to compare with; a reader of man pages.
-test=(iproute2 ethtool util-linux kamailio sip-tester tshark rtpengine-daemon groff-base)
+# clang and libbpf's headers make the XDP object; libbpf1 is what the relay itself loads; gcc and Python's headers compile
+# the control plane.
+build=(clang llvm libbpf-dev libbpf1 linux-libc-dev make gcc libc6-dev python3 python3-dev python3-venv)
+# The laboratory: namespaces, a SIP proxy, telephones, a capture, and the relay to compare with; a reader of man pages;
+# bpftool, by which a bench finds a program's tables.
+test=(bpftool iproute2 ethtool util-linux kamailio sip-tester tshark rtpengine-daemon groff-base)
 
 wanted=()
 for purpose in "$@"; do

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.compiled import prefer_sources, stale
 from tests.lab import Lab, Network, standard_network
 
 TESTS = Path(__file__).parent
@@ -21,6 +22,14 @@ ROOT_TIERS = {"bpf", "net", "interop"}
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a skipped test is a failed one")
+
+
+def pytest_configure() -> None:
+    """HAIRPIN_INTERPRETED in the environment: test the sources, where compiled modules stand beside them."""
+    if os.environ.get("HAIRPIN_INTERPRETED"):
+        prefer_sources()
+    elif changed := [str(path) for path in stale()]:
+        raise pytest.UsageError(f"compiled before the last change: {', '.join(changed)}; run `make compiled`")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

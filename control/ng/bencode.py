@@ -241,7 +241,7 @@ def _append(parts: list[str], value: Any) -> None:
 
 
 @lru_cache(maxsize=1024)
-def _key(key: str | bytes) -> str:
+def _key(key: object) -> str:
     """A dictionary's key; nearly all are the same few words."""
     if isinstance(key, str):
         return _text(key)

@@ -8,16 +8,17 @@ from typing import Any
 
 from control.ng.flags import Options, parse_options
 from control.ng.report import call_report, statistics
-from control.sdp.model import SdpError, SessionDescription
+from control.sdp.model import RewriteOptions, SdpError, SessionDescription
 from control.sdp.parse import describe, parse
 from control.sdp.rewrite import rewrite
 from relay.errors import HairpinError
 from relay.registry import LoadLimit, Outcome, Registry
-from relay.types import Endpoint, MediaDescription
+from relay.types import Endpoint, LocalMedia, MediaDescription
 
 __all__ = ["CommandError", "Commands"]
 
 Reply = dict[str, Any]
+Note = Callable[[Mapping[str, Any], Endpoint, Reply, str], None]
 
 NOT_FOUND = "Call-ID not found or tags didn't match"
 
@@ -29,8 +30,8 @@ class CommandError(HairpinError):
 class Commands:
     """Runs requests against the registry.
 
-    `unix_offset`: seconds from the registry's time to Unix time. `note` takes one line for the log about each request
-    that was refused and each body that was passed on with a warning.
+    `unix_offset`: seconds from the registry's time to Unix time. `note` hears of each request that was refused or
+    warned of, its source, the reply, and what the reply does not tell. `rewrite` writes the other party's body.
     """
 
     def __init__(
@@ -38,7 +39,8 @@ class Commands:
         registry: Registry,
         started: float,
         unix_offset: float,
-        note: Callable[[str], None] = lambda line: None,
+        note: Note = lambda request, source, reply, detail: None,
+        rewrite: Callable[[SessionDescription, Sequence[LocalMedia], RewriteOptions], str] = rewrite,
     ) -> None:
         self.registry = registry
         self.started = started
@@ -48,6 +50,7 @@ class Commands:
         self.counts: dict[str, Counter[str]] = {}
         """Commands and errors, by the address they came from."""
         self._note = note
+        self._rewrite = rewrite
         self._handlers: Mapping[str, Callable[[Options, float], Reply]] = {
             "ping": self._ping,
             "offer": self._offer,
@@ -70,16 +73,12 @@ class Commands:
             reply = handler(options, now)
         except HairpinError as error:
             counts["error"] += 1
-            detail = f" ({error.detail})" if isinstance(error, SdpError) and error.detail else ""
-            self._tell(request, source, f"refused: {error}{detail}")
-            return _refusal(request, error)
-        if "warning" in reply and "sdp" in reply:
-            self._tell(request, source, reply["warning"])
+            reply = _refusal(request, error)
+            self._note(request, source, reply, error.detail if isinstance(error, SdpError) else "")
+        else:
+            if "warning" in reply:
+                self._note(request, source, reply, "")
         return reply
-
-    def _tell(self, request: Mapping[str, Any], source: Endpoint, text: str) -> None:
-        command, call_id = request.get("command"), request.get("call-id", request.get("call id", ""))
-        self._note(f"{str(command)[:40]!r} of call {str(call_id)[:100]!r} from {source}: {text}")
 
     def _find(self, request: Mapping[str, Any], counts: Counter[str]) -> Callable[[Options, float], Reply]:
         command = request.get("command")
@@ -127,7 +126,7 @@ class Commands:
     def _reply(
         self, session: SessionDescription, media: Sequence[MediaDescription], outcome: Outcome, options: Options
     ) -> Reply:
-        sdp = rewrite(session, outcome.media, options.rewriting())
+        sdp = self._rewrite(session, outcome.media, options.rewriting())
         reply = {"sdp": sdp, "result": "ok"}
         warnings = outcome.warnings
         if options.transport is not None:

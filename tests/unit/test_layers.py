@@ -45,14 +45,14 @@ RELAY_PURE_LAYER = Layer("relay, pure", PURE_RELAY_MODULES, pure=True)
 RELAY_PLANES = Layer(
     "relay.dataplane and relay.nic",
     ("relay",),
-    frozenset({"cffi", "numpy", "pyroute2", "psutil"}),
+    frozenset({"cffi", "numpy", "pyroute2"}),
 )
 NIC = Layer("relay.nic", (*PURE_RELAY_MODULES, "relay.nic"), RELAY_PLANES.libraries)
 CONTROL_PURE_LAYER = Layer("control, pure", (*PURE_RELAY_MODULES, *CONTROL_PURE), pure=True)
 ADAPTERS = Layer(
     "control, adapters",
     (*PURE_RELAY_MODULES, *CONTROL_PURE),
-    frozenset({"redis", "uvloop", "psutil", "pyroute2"}),
+    frozenset({"uvloop"}),
 )
 DAEMON = Layer("control.daemon", ("relay", "control"), frozenset({"uvloop"}))
 

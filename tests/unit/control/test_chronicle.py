@@ -22,21 +22,20 @@ def all_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
 
 
-def run(reply: dict[str, Any], **request: Any) -> None:
-    handle = chronicle.of_commands(lambda request, source, now: reply)
-    assert handle(request, PROXY, 0.0) is reply
+def run(reply: dict[str, Any], detail: str = "", **request: Any) -> None:
+    chronicle.of_trouble(request, PROXY, reply, detail)
 
 
 def test_refusals_name_call_and_remedy(caplog: pytest.LogCaptureFixture) -> None:
     run({"result": "error", "error-reason": "Ran out of ports"}, command="offer", **{"call-id": "a@b"})
     run({"result": "load limit", "message": "Parallel session limit reached"}, command="offer")
-    run({"result": "error", "error-reason": "100% wrong"}, command="query")
+    run({"result": "error", "error-reason": "100% wrong"}, "at 1%", command="query")
     assert [line.levelname for line in caplog.records] == ["WARNING"] * 3
     assert vars(caplog.records[0])["call_id"] == "a@b"
     assert caplog.records[0].getMessage().startswith("offer refused: Ran out of ports; widen --port-min and --port-max")
     assert caplog.records[0].getMessage().endswith("(from 192.0.2.9:2224)")
     assert "raise --max-sessions" in caplog.records[1].getMessage()
-    assert caplog.records[2].getMessage() == "query refused: 100% wrong (from 192.0.2.9:2224)"
+    assert caplog.records[2].getMessage() == "query refused: 100% wrong, at 1% (from 192.0.2.9:2224)"
 
 
 def test_repeats_of_one_refusal_do_not_hide_another(caplog: pytest.LogCaptureFixture) -> None:
@@ -45,8 +44,7 @@ def test_repeats_of_one_refusal_do_not_hide_another(caplog: pytest.LogCaptureFix
     assert len({line.msg for line in caplog.records}) == 2
 
 
-def test_warnings_are_told_and_successes_are_not(caplog: pytest.LogCaptureFixture) -> None:
-    run({"result": "ok"}, command="offer")
+def test_warnings_are_told_but_those_of_a_second_delete(caplog: pytest.LogCaptureFixture) -> None:
     run({"result": "ok", "warning": "Call-ID not found or tags didn't match"}, command="delete")
     run({"result": "ok", "warning": "nothing is sent to 224.0.0.1"}, command="offer")
     assert [line.getMessage() for line in caplog.records] == [

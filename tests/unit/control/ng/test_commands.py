@@ -82,12 +82,12 @@ def test_errors_say_what_controllers_compare(stage: Stage, request_: dict[str, A
     assert len(stage.registry) == stage.pool.drawn == 0
 
 
-def test_nothing_is_left_of_a_new_call_that_cannot_be_passed_on(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_of_a_new_call_that_cannot_be_passed_on(stage: Stage) -> None:
     def fail(*_: object) -> str:
         raise SdpError("Error rewriting SDP")
 
     stage.command("offer", **{**OFFER, "call_id": "c0"})
-    monkeypatch.setattr("control.ng.commands.rewrite", fail)
+    stage.commands = Commands(stage.registry, 0.0, 0.0, rewrite=fail)
     for call_id in ("c0", "c1"):
         assert stage.command("offer", **{**OFFER, "call_id": call_id}) == error("Error rewriting SDP")
     assert stage.registry.call_ids(9) == ["c0"]
@@ -250,17 +250,19 @@ def test_statistics_count_calls_commands_and_ports(standing: Stage) -> None:
 
 
 def test_what_is_refused_or_warned_of_is_noted_for_the_log(stage: Stage) -> None:
-    lines: list[str] = []
-    commands = Commands(stage.registry, 0.0, 0.0, lines.append)
-    commands.handle({"command": "offer", "call-id": "c\n1", "from-tag": "a", "sdp": "hello"}, PROXY, stage.now)
-    commands.handle({"command": "delete", "call-id": "c2"}, PROXY, stage.now)
+    noted: list[tuple[Any, ...]] = []
+    commands = Commands(stage.registry, 0.0, 0.0, lambda *what: noted.append(what))
+    broken = {"command": "offer", "call-id": "c1", "from-tag": "a", "sdp": "hello"}
+    unknown = {"command": "delete", "call-id": "c2"}
     asked = {"command": "offer", "call-id": "c3", "from-tag": "a", "sdp": sdp(ALICE), "transport-protocol": "RTP/SAVP"}
-    commands.handle(asked, PROXY, stage.now)
-    assert lines == [
-        r"'offer' of call 'c\n1' from 192.0.2.250:2222: refused: Failed to parse SDP (line 1: expected v=0)",
-        "'offer' of call 'c3' from 192.0.2.250:2222: "
-        "transport-protocol RTP/SAVP is not made from RTP/AVP: media passes unchanged",
+    fine = {"command": "ping"}
+    replies = [commands.handle(request, PROXY, stage.now) for request in (broken, unknown, asked, fine)]
+    assert noted == [
+        (broken, PROXY, replies[0], "line 1: expected v=0"),
+        (unknown, PROXY, replies[1], ""),
+        (asked, PROXY, replies[2], ""),
     ]
+    assert "transport-protocol RTP/SAVP is not made from RTP/AVP" in replies[2]["warning"]
 
 
 def test_unknown_keys_are_counted(stage: Stage) -> None:
