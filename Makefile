@@ -143,4 +143,5 @@ $(PYTHON): | build-packages
 	@find relay control -name '*.so' -delete
 	@HAIRPIN_COMPILE=1 $(PYTHON) -W ignore setup.py --quiet build_ext --inplace --build-temp build/compiled >build/compiled.log 2>&1 \
 		|| { cat build/compiled.log; exit 1; }
+	@find relay control -name '*.so' -exec touch {} +
 	@touch $@

@@ -106,7 +106,10 @@ struct hp_expected {
 	__u16 tag;		/* generation << 2 | enum hp_window */
 };
 
-/* One local IPv4 port, index = local address index << 16 | port. */
+/*
+ * One local IPv4 port. Index = local address index << 16 | (port & 1) << 15 |
+ * port >> 1: what is RTP stands side by side.
+ */
 struct hp_rule {
 	__u64 control;		/* struct hp_control */
 	__u64 signalled;	/* struct hp_peer */

@@ -10,10 +10,10 @@
 
 #define CSUM_WORDS	1152	/* 8-byte words of a jumbo frame */
 
+/* Of a sum below 2^35, which no few words of headers reach. */
 static __always_inline __u16 csum_fold(__u64 sum)
 {
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return sum;
@@ -76,6 +76,7 @@ __attribute__((noinline)) int csum_bytes(struct xdp_md *ctx, __u32 offset, __u32
 		sum += sum < word;
 		at += 8;
 	}
+	sum = (sum & 0xffffffff) + (sum >> 32);
 	return csum_fold(sum);
 }
 

@@ -293,7 +293,7 @@ static __always_inline int judge(struct xdp_md *ctx, struct lesson *l, bool wire
 __attribute__((noinline)) int learn(struct xdp_md *ctx, __u32 index, __u64 control,
 				    __u64 endpoint, __u32 wire)
 {
-	__u32 other = (__u32)control_address(control) << 16 | bpf_ntohs(control_port(control));
+	__u32 other = rule_index(control_address(control), control_port(control));
 	struct lesson l = {
 		.index = index,
 		.flags = control >> 16,

@@ -18,7 +18,7 @@ import numpy as np
 from relay.dataplane import abi
 from relay.dataplane.libbpf import Program
 from relay.dataplane.program import Tables
-from relay.dataplane.words import control, peer
+from relay.dataplane.words import control, peer, rule_index
 from relay.errors import DataplaneError
 from relay.nic.ethtool import statistics
 from relay.nic.links import Link, Rtnetlink
@@ -76,7 +76,8 @@ def check_checksum(tables: Tables, media: str, slot: int) -> None:
 
     Before the program is attached: a rule and a next hop are borrowed for it, and cleared again.
     """
-    rule, hop = tables.rules[_TEST_PORT], tables.nexthops[_TEST_HOP]
+    index = rule_index(0, _TEST_PORT)
+    rule, hop = tables.rules[index], tables.nexthops[_TEST_HOP]
     hop["mtu"], hop["device"], hop["state"] = _FRAME_SIZE * 10, slot, abi.NEXTHOP_READY
     rule["nexthop"][:] = _TEST_HOP
     rule["signalled"] = peer(_RECEIVER, 1)
@@ -84,7 +85,7 @@ def check_checksum(tables: Tables, media: str, slot: int) -> None:
     try:
         result = tables.program("hairpin").test_run(_unfinished(Endpoint(media, _TEST_PORT)))
     finally:
-        for array, place in ((tables.rules, _TEST_PORT), (tables.cold, _TEST_PORT), (tables.nexthops, _TEST_HOP)):
+        for array, place in ((tables.rules, index), (tables.cold, index), (tables.nexthops, _TEST_HOP)):
             array[place] = np.zeros((), array.dtype)
     if result.verdict != _XDP_REDIRECT or not _sum_is_right(result.data):
         raise DataplaneError("the XDP program does not complete UDP checksums on this kernel: please report it")

@@ -16,7 +16,17 @@ import numpy.typing as npt
 
 from relay.dataplane import abi
 from relay.dataplane.nexthops import Destination, NextHops
-from relay.dataplane.words import be32, control, endpoint_of, next_generation, peer, reader, window
+from relay.dataplane.words import (
+    be32,
+    control,
+    endpoint_of,
+    next_generation,
+    peer,
+    reader,
+    rule_index,
+    rule_port,
+    window,
+)
 from relay.errors import DataplaneError
 from relay.types import Carries, Endpoint, Learning, Rule, StreamState
 
@@ -138,7 +148,7 @@ class RuleTable:
         self.nexthops: NextHops  # joined after construction: it calls `moved` of this table
         self.standing: dict[int, Standing] = {}
         self._addresses = list(addresses)
-        self._base = {ip: position << 16 for position, ip in enumerate(addresses)}
+        self._address = {ip: position for position, ip in enumerate(addresses)}
         self._hot = rules.view(np.uint8).data.cast("Q")
         self._hot_bytes = self._hot.cast("B")
         self._hot_shorts = self._hot_bytes.cast("H")
@@ -152,20 +162,21 @@ class RuleTable:
     def index(self, local: Endpoint) -> int:
         """The place of a local port. Raises DataplaneError for an address this plane does not serve."""
         try:
-            return self._base[local.ip] | local.port
+            return rule_index(self._address[local.ip], local.port)
         except KeyError:
             raise DataplaneError(f"{local.ip} is not a media address of this relay") from None
 
     def local(self, index: int) -> Endpoint:
         """The local port that stands at a place."""
-        return Endpoint(self._addresses[index >> 16], index & 0xFFFF)
+        address, port = rule_port(index)
+        return Endpoint(self._addresses[address], port)
 
     def get(self, local: Endpoint) -> Standing | None:
-        base = self._base.get(local.ip)
-        return None if base is None else self.standing.get(base | local.port)
+        address = self._address.get(local.ip)
+        return None if address is None else self.standing.get(rule_index(address, local.port))
 
     def is_local(self, ip: str) -> bool:
-        return ip in self._base
+        return ip in self._address
 
     def install(self, rules: Iterable[Rule]) -> None:
         """Put rules in force or change standing ones: destinations, then control words (which make new rules live).
@@ -347,7 +358,7 @@ class RuleTable:
 
     def _refusal(self, rule: Rule, wanted: Endpoint) -> str | None:
         source = rule.source
-        if wanted.ip in self._base and wanted in (rule.local, source):
+        if wanted.ip in self._address and wanted in (rule.local, source):
             return "a port of the same call"
         return self.screen(wanted, source.ip)
 
@@ -355,7 +366,7 @@ class RuleTable:
         """Hold the next hop of the target; one of the relay's own ports needs none."""
         before = entry.destination
         source = entry.rule.source.ip
-        if target is None or target.ip in self._base:
+        if target is None or target.ip in self._address:
             entry.destination = None
         elif before is None or before.ip != target.ip or before.source != source:
             entry.destination = self.nexthops.acquire(source, target.ip, entry.index)

@@ -31,6 +31,16 @@ def ip_text(value: int) -> str:
     return socket.inet_ntoa(value.to_bytes(4, "little"))
 
 
+def rule_index(address: int, port: int) -> int:
+    """The place of a port's rule in the table; `address` is the index of its local address."""
+    return address << 16 | (port & 1) << 15 | port >> 1
+
+
+def rule_port(index: int) -> tuple[int, int]:
+    """The index of the local address and the port that stand at a place: the inverse of `rule_index`."""
+    return index >> 16, (index & 0x7FFF) << 1 | index >> 15 & 1
+
+
 def be16(port: int) -> int:
     """A port with its bytes swapped; its own inverse."""
     return port >> 8 | (port & 0xFF) << 8

@@ -21,6 +21,7 @@ from relay.dataplane import abi, words
 from relay.dataplane.addresses import place_addresses
 from relay.dataplane.libbpf import Object
 from relay.dataplane.ring import RingReader
+from relay.dataplane.words import rule_index, rule_port
 from relay.types import Endpoint
 
 XDP_DROP, XDP_PASS, XDP_REDIRECT = 1, 2, 4
@@ -181,7 +182,7 @@ class Switchboard:
         return self._cold[self.index(local)]
 
     def index(self, local: Endpoint) -> int:
-        index = ADDRESSES.index(local.ip) << 16 | local.port
+        index = rule_index(ADDRESSES.index(local.ip), local.port)
         self._touched.add(index)
         return index
 
@@ -265,7 +266,8 @@ class Switchboard:
         return str(abi.COUNTERS[int(self.cold(local)["drop_reason"])])
 
     def _port(self, index: int) -> Endpoint:
-        return Endpoint(ADDRESSES[index >> 16], index & 0xFFFF)
+        address, port = rule_port(index)
+        return Endpoint(ADDRESSES[address], port)
 
     def events(self) -> list[Event]:
         found = []

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.dataplane import abi
-from relay.dataplane.words import be16, control, endpoint_of, ip_text, next_generation, peer, window
+from relay.dataplane.words import (
+    be16,
+    control,
+    endpoint_of,
+    ip_text,
+    next_generation,
+    peer,
+    rule_index,
+    rule_port,
+    window,
+)
 from relay.types import Endpoint
 
 ports = st.integers(1, 65535)
@@ -76,3 +86,10 @@ def test_a_new_generation_flips_parity_and_meets_no_stale_word(
 )
 def test_generations_wrap_and_skip(current: int, learned: int, expected: int, following: int) -> None:
     assert next_generation(current, learned << 48, expected << 50) == following
+
+
+def test_each_port_has_its_place_and_those_of_rtp_lie_side_by_side() -> None:
+    places = [rule_index(3, port) for port in range(65536)]
+    assert sorted(places) == list(range(3 << 16, 4 << 16))
+    assert [rule_port(place) for place in places] == [(3, port) for port in range(65536)]
+    assert rule_index(0, 30002) == rule_index(0, 30000) + 1
