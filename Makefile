@@ -93,7 +93,7 @@ fuzz: develop compiled ## Random input to all that parses
 	$(PYTHON) $(PYTEST) tests/fuzz
 
 .PHONY: floor
-floor: develop program compiled privileges ## The tiers bpf and net under the oldest supported kernel, in a virtual machine (root)
+floor: develop program compiled privileges ## Tier bpf and the core of tier net under the oldest supported kernel, in a virtual machine (root)
 	$(AS_ROOT) $(PYTHON) -m tests.kernel
 
 ## Measure
