@@ -192,7 +192,7 @@ class Config:
     table: int = option(
         0,
         whole(-1, 63, "an instance number"),
-        "instance number, for several relays in one network namespace; -1 counts as 0",
+        "instance number, for several relays in one network namespace, on interfaces of their own; -1 counts as 0",
         "N",
         short="t",
     )
