@@ -134,6 +134,7 @@ class Relay:
         self.commands = commands
         self.server = server
         self.socket_path = Path()
+        self.keep_ports: Callable[[], str] = str
         self.reserved = ""
         self.started = time.monotonic()
 
@@ -155,7 +156,8 @@ class Relay:
         commands = Commands(registry, time.monotonic(), time.time() - time.monotonic(), chronicle.of_trouble)
         server = NgServer(commands.handle, config.ng_allow, time.monotonic)
         relay = cls(config, plane, registry, commands, server)
-        relay.reserved = _reserve(config, plane, claim, stack)
+        relay.keep_ports = _reserve(config, plane, claim, stack)
+        relay.reserved = relay.keep_ports()
         relay.skip_busy_ports()
         await relay._listen(socket_path, stack)
         return relay
@@ -190,6 +192,7 @@ class Relay:
             try:
                 self.registry.tick(time.monotonic())
                 if count % BUSY_PORTS_EVERY == 0:
+                    self.reserved = self.keep_ports()
                     self.skip_busy_ports()
             except Exception:
                 log.exception("the timers failed; they go on")
@@ -345,18 +348,28 @@ def _texts(plane: Dataplane) -> Mapping[str, str]:
     return COUNTER_TEXTS
 
 
-def _reserve(config: Config, plane: Dataplane, claim: place.Claim, stack: AsyncExitStack) -> str:
-    """Keep the host's own sockets off the ports; says in words whether that worked."""
+def _reserve(config: Config, plane: Dataplane, claim: place.Claim, stack: AsyncExitStack) -> Callable[[], str]:
+    """What keeps the host's own sockets off the ports, again each time, and says in words whether that worked.
+
+    Another relay of this namespace takes ports that both want out of the list when it ends.
+    """
     if plane.name == "memory":
-        return "not reserved from the host: nothing is forwarded"
+        return lambda: "not reserved from the host: nothing is forwarded"
     reservation = PortReservation(config.port_min, config.port_max)
     stack.callback(_give_back, reservation)
-    try:
-        reservation.take(claim.left_behind)
-        claim.note(reservation.added)
-    except (OSError, ValueError) as error:
-        return f"not reserved from the host ({error}): a program may take one for itself"
-    return "reserved from the host (net.ipv4.ip_local_reserved_ports), given back at the end"
+    left_behind = [claim.left_behind]
+
+    def keep() -> str:
+        before = reservation.added
+        try:
+            reservation.take(left_behind.pop() if left_behind else "")
+            if reservation.added != before:
+                claim.note(reservation.added)
+        except (OSError, ValueError) as error:
+            return f"not reserved from the host ({error}): a program may take one for itself"
+        return "reserved from the host (net.ipv4.ip_local_reserved_ports), given back at the end"
+
+    return keep
 
 
 def _give_back(reservation: PortReservation) -> None:

@@ -49,6 +49,8 @@ def _kind(address: IPv4Address | IPv6Address, loopback_ok: bool) -> str | None:
         return "a link-local address"
     if address == _BROADCAST:
         return "the broadcast address"
+    if address.version == 4 and address.packed[0] >= 240:
+        return "a reserved address"
     return None
 
 

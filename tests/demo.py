@@ -15,13 +15,15 @@ from collections.abc import Iterator, Sequence
 from control.ops import render
 from control.ops.cli import Failed
 from relay.errors import HairpinError
-from tests.evidence import Evidence, Witness
+from tests.evidence import SLOW_PER_NEXT_HOP, Evidence, Witness
 from tests.lab import Lab, LabError, standard_network
 from tests.media import Party
 from tests.peers import EF, Relay, Stream, start_kamailio, streams_of
 from tests.telephones import Telephones
 
 DELETE_DELAY = 2
+HELD = f"{{calls}} calls, {{rules}} rules, {{ports}} ports in use, {DELETE_DELAY} s after the last call"
+NOTHING_HELD = HELD.format(calls=0, rules=0, ports=0)
 """Seconds; short, so that the end of the demo shows that nothing is left."""
 REFRESH = 1.0
 REFRESH_IN_A_FILE = 5.0
@@ -115,7 +117,7 @@ def remaining(relay: Relay) -> str:
         time.sleep(0.2)
     rules = relay.operator("rules")
     ports = sum(interface["ports_used"] for interface in relay.operator("status")[0]["interfaces"])
-    return f"{len(calls)} calls, {len(rules)} rules, {ports} ports in use, {DELETE_DELAY} s after the last call"
+    return HELD.format(calls=len(calls), rules=len(rules), ports=ports)
 
 
 def share(part: int, whole: int) -> str:
@@ -141,9 +143,13 @@ def summary(pairs: list[tuple[Party, Party]], wanted: int, found: Evidence, held
     ]
 
 
-def went_well(pairs: list[tuple[Party, Party]], wanted: int, found: Evidence) -> bool:
-    complete = all(one.rtp_sent == other.rtp_received for pair in pairs for one, other in (pair, pair[::-1]))
-    return len(pairs) == wanted and complete and set(found.marks) == {EF} and found.forwarded_in_xdp > 0
+def went_well(pairs: list[tuple[Party, Party]], wanted: int, found: Evidence, held: str) -> bool:
+    both_ways = [(one, other) for pair in pairs for one, other in (pair, pair[::-1])]
+    complete = all(
+        one.rtp_sent == other.rtp_received and one.rtcp_sent == other.rtcp_received for one, other in both_ways
+    )
+    in_xdp = found.forwarded_in_xdp > 0 and all(count <= SLOW_PER_NEXT_HOP for count in found.slow.values())
+    return len(pairs) == wanted and complete and in_xdp and set(found.marks) == {EF} and held == NOTHING_HELD
 
 
 def show(lab: Lab, calls: int, seconds: float, steps: Steps) -> bool:
@@ -164,7 +170,7 @@ def show(lab: Lab, calls: int, seconds: float, steps: Steps) -> bool:
         found = witness.testify()
         pairs = telephones.pairs()
     conclude(summary(pairs, calls, found, held))
-    return went_well(pairs, calls, found)
+    return went_well(pairs, calls, found, held)
 
 
 def conclude(lines: list[tuple[str, str]]) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from tests.lab import Lab, Network, capture_fields
 from tests.peers import NG_PORT
 
+SLOW_PER_NEXT_HOP = 5
+"""Packets that may take the slow path while a neighbour is being resolved."""
 MEDIA_PORTS = (30000, 40000)
 """The relay's ports for media, by default."""
 HEADERS = 96

@@ -24,7 +24,7 @@ _TICKS_PER_SECOND = 4
 _WINDOW_SECONDS = 3
 _HZ_CHOICES = (100, 250, 300, 1000)
 _HZ_SAMPLE_SECONDS = 0.1
-_CLOCKS = struct.Struct("=QQ")  # struct hp_clocks
+_CLOCKS = struct.Struct("=QQ")  # struct hp_clock_reading
 _MAX_SLOW_PACKETS = 255
 
 

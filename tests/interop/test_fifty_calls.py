@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.evidence import MEDIA_PORTS, Evidence, Witness
+from tests.evidence import MEDIA_PORTS, SLOW_PER_NEXT_HOP, Evidence, Witness
 from tests.lab import Lab, standard_network
 from tests.media import PERIOD, Party
 from tests.peers import EF, Relay, Stream, media_sockets, start_kamailio
@@ -21,7 +21,6 @@ from tests.telephones import Telephones
 CALLS = 50
 SECONDS = 6.0
 DELETE_DELAY = 2
-SLOW_PER_NEXT_HOP = 5
 
 
 @dataclass

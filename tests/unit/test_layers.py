@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-RELAY_PURE = ("types", "errors", "ports", "media", "call", "flows", "registry", "snapshot", "rtp", "rtcp", "quality")
+RELAY_PURE = ("types", "errors", "ports", "media", "call", "flows", "registry", "rtcp", "quality")
 CONTROL_PURE = (
     "control.ng.bencode",
     "control.ng.message",
@@ -19,8 +19,6 @@ CONTROL_PURE = (
     "control.ng.commands",
     "control.ng.report",
     "control.sdp",
-    "control.replication.ownership",
-    "control.failover.state",
 )
 WORLD = frozenset({"asyncio", "socket", "selectors", "time", "os", "subprocess", "threading", "random", "secrets"})
 """Modules that touch the world outside. Time and randomness are handed to pure modules as arguments."""
@@ -52,7 +50,6 @@ CONTROL_PURE_LAYER = Layer("control, pure", (*PURE_RELAY_MODULES, *CONTROL_PURE)
 ADAPTERS = Layer(
     "control, adapters",
     (*PURE_RELAY_MODULES, *CONTROL_PURE),
-    frozenset({"uvloop"}),
 )
 DAEMON = Layer("control.daemon", ("relay", "control"), frozenset({"uvloop"}))
 

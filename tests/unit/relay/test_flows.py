@@ -23,6 +23,7 @@ from tests.calls import ALICE, BOB, HOST, Stage, above, audio
         ("239.255.0.1", "a multicast address"),
         ("ff02::1", "a multicast address"),
         ("255.255.255.255", "the broadcast address"),
+        ("240.0.0.1", "a reserved address"),
         ("0.0.0.0", "an unspecified address"),
         ("0.1.2.3", "an unspecified address"),
         ("::", "an unspecified address"),

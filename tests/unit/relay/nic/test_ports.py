@@ -54,6 +54,18 @@ def test_what_others_wrote_meanwhile_stays(setting: Path) -> None:
     assert parse(setting.read_text()) == {30002, 40000}
 
 
+def test_what_another_relay_took_out_is_taken_again(setting: Path) -> None:
+    first, second = PortReservation(30000, 30005, setting), PortReservation(30000, 30005, setting)
+    first.take()
+    second.take()
+    first.give_back()
+    second.take()
+    assert parse(setting.read_text()) == {5060, *range(30000, 30006)}
+    assert parse(second.added) == {30000, 30001, 30003, 30004, 30005}
+    second.give_back()
+    assert parse(setting.read_text()) == {5060, 30002}
+
+
 def test_ports_bound_on_an_address_or_on_all_are_busy() -> None:
     sockets = []
     for family, address in (
