@@ -185,7 +185,7 @@ class Registry:
         try:
             shown = call.offer(number, media, self._sourced(signal), now)
             self._apply(call, now)
-        except HairpinError:
+        except Exception:
             if fresh:
                 self.tally.rejected += 1
                 self._drop(call, now)
@@ -275,13 +275,21 @@ class Registry:
             at, _, call = heapq.heappop(due)
             if call.due != at or self._calls.get(call.call_id) is not call:
                 continue
-            reason, again = self._review(call, now)
-            if reason is not None:
-                self._end(call, reason, now)
-                ended += 1
-            elif again < inf:
-                self._schedule(call, again)
+            try:
+                ended += self._look_at(call, now)
+            except Exception:  # a fault at one call must neither keep it for ever nor hold up the others
+                self._schedule(call, now + self._glance)
+                raise
         return ended
+
+    def _look_at(self, call: Call, now: float) -> bool:
+        """End a call that has to, or plan the next look; returns whether it ended."""
+        reason, again = self._review(call, now)
+        if reason is not None:
+            self._end(call, reason, now)
+        elif again < inf:
+            self._schedule(call, again)
+        return reason is not None
 
     # -- what the data plane tells (relay.dataplane.Listener)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from control.ng.bencode import to_bytes
 from control.ng.flags import Options, parse_options
 from control.ng.report import call_report, statistics
 from control.sdp.model import RewriteOptions, SdpError, SessionDescription
@@ -19,6 +21,11 @@ __all__ = ["CommandError", "Commands"]
 
 Reply = dict[str, Any]
 Note = Callable[[Mapping[str, Any], Endpoint, Reply, str], None]
+
+MAX_TEXT = 60_000
+"""Bytes of SDP and warnings that fit a reply, which is one datagram."""
+MAX_ESCAPE = 6
+"""Bytes JSON makes of one character at most."""
 
 NOT_FOUND = "Call-ID not found or tags didn't match"
 
@@ -133,6 +140,8 @@ class Commands:
             warnings = [*warnings, *_unconverted(media, options.transport)]
         if warnings:
             reply["warning"] = "; ".join(warnings)
+        if not _fits(reply):
+            raise SdpError("Reply too large", f"more than {MAX_TEXT} bytes of SDP and warnings")
         return reply
 
     def _delete(self, options: Options, now: float) -> Reply:
@@ -190,6 +199,13 @@ def _media(options: Options) -> tuple[SessionDescription, list[MediaDescription]
         raise CommandError("No SDP body in message")
     session = parse(options.sdp)
     return session, describe(session)
+
+
+def _fits(reply: Reply) -> bool:
+    """Whether a reply goes into a datagram in either encoding; JSON is never the shorter one."""
+    if sum(map(len, reply.values())) * MAX_ESCAPE <= MAX_TEXT:
+        return True
+    return len(to_bytes(json.dumps(reply, ensure_ascii=False))) <= MAX_TEXT
 
 
 def _unconverted(media: Sequence[MediaDescription], wanted: str) -> list[str]:

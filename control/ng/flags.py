@@ -108,16 +108,18 @@ def _plain(text: str) -> str:
     return text.lower().replace(" ", "-").replace("_", "-")
 
 
+MAX_NUMBER = (1 << 31) - 1
+"""Beyond it all numbers mean the same, and neither times nor sizes can be computed from what JSON can write."""
+
+
 def number(value: object) -> int | None:
-    """An integer, also when it was sent as text."""
-    if isinstance(value, int):
-        return int(value)
+    """An integer, also when it was sent as text; one that is out of all proportion is cut to MAX_NUMBER."""
     if isinstance(value, str) and len(value) < 20:
         try:
-            return int(value)
+            value = int(value)
         except ValueError:
             return None
-    return None
+    return max(-MAX_NUMBER, min(int(value), MAX_NUMBER)) if isinstance(value, int) else None
 
 
 def words(value: object) -> list[str]:

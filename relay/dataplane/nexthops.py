@@ -25,6 +25,7 @@ _IDLE_SECONDS = 60.0
 _ROUTES_KEPT = 8192
 _BATCH = 100  # destinations looked up again in one turn of the event loop, some 2 ms
 _PAUSE_SECONDS = 0.005  # between two such turns
+_RETRY_SECONDS = 1.0  # until the kernel is asked again what it could not answer
 
 
 class Kernel(Protocol):
@@ -95,6 +96,7 @@ class NextHops:
         self._top = 1
         self._dirty: deque[Destination] = deque()
         self._again = False
+        self._retrying = False
         self.exhausted = 0
 
     def acquire(self, source: str, ip: str, user: int) -> Destination:
@@ -103,7 +105,10 @@ class NextHops:
         destination = self._destinations.get(key)
         if destination is None:
             destination = self._destinations[key] = Destination(ip, source)
-            self._assign(destination, self._route(key))
+            try:
+                self._assign(destination, self._route(key))
+            except OSError:  # short of memory: no way is known until it is asked again
+                self._retry()
         destination.users.add(user)
         return destination
 
@@ -202,7 +207,12 @@ class NextHops:
 
     def _look_again(self, destination: Destination) -> None:
         before = destination.hop
-        self._assign(destination, self._route((destination.source, destination.ip)))
+        try:
+            route = self._route((destination.source, destination.ip))
+        except OSError:  # short of memory: the way that stands is the best there is
+            self._retry()
+            return
+        self._assign(destination, route)
         if destination.hop is not before:
             if before:
                 self._drop(before, 0.0)
@@ -211,7 +221,17 @@ class NextHops:
         elif before:
             before.destinations -= 1  # _assign counted it a second time
 
+    def _retry(self) -> None:
+        if not self._retrying:
+            self._retrying = True
+            self._later(_RETRY_SECONDS, self._ask_again)
+
+    def _ask_again(self) -> None:
+        self._retrying = False
+        self.routes_changed()
+
     def _route(self, key: tuple[str, str]) -> Route | None:
+        """What the kernel says of a way, or said since routes last changed. Raises OSError where it cannot say."""
         if key in self._routes:
             return self._routes[key]
         if len(self._routes) >= _ROUTES_KEPT:

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from relay.call import Signal
+from relay.call import Call, Signal
 from relay.errors import DataplaneError, PortsExhausted, UnknownCall
 from relay.ports import Interface, PortPool
 from relay.registry import LoadLimit
@@ -61,6 +61,41 @@ def test_a_data_plane_that_fails_leaves_no_ports_behind() -> None:
         stage.offer()
     assert stage.pool.drawn == len(stage.registry) == 0
     assert stage.registry.owner(Endpoint(HOST, 30000)) is None
+
+
+def test_a_fault_of_the_data_plane_leaves_nothing_behind_either(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(rules: object) -> None:
+        raise OSError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.plane, "install", fault)
+        with pytest.raises(OSError, match="out of memory"):
+            stage.offer()
+    assert stage.pool.drawn == len(stage.registry) == 0
+    stage.offer()
+    stage.check()
+
+
+def test_a_fault_at_the_end_of_one_call_holds_up_no_other_and_is_tried_again(stage: Stage) -> None:
+    faults = [OSError("the log is full")]
+
+    def end(call: Call, reason: str) -> None:
+        if faults:
+            raise faults.pop()
+
+    registry = stage.registry = type(stage.registry)(
+        stage.plane, [stage.interface], stage.registry.settings, lambda: stage.now, end
+    )
+    for call_id in ("c1", "c2"):
+        stage.offer(call_id=call_id)
+        stage.delete(call_id, delay=0)
+    with pytest.raises(OSError, match="the log is full"):
+        registry.tick(stage.now)
+    assert registry.tick(stage.now) == 1
+    assert registry.call_ids(9) == ["c1"]
+    stage.wait(60)
+    assert registry.call_ids(9) == []
+    assert stage.pool.drawn == 0
 
 
 def test_a_data_plane_that_fails_later_leaves_the_call_to_be_mended() -> None:

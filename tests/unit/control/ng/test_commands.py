@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from control.ng import bencode
+from control.ng import bencode, message
 from control.ng.commands import Commands
+from control.ng.server import NgServer
 from control.sdp.model import SdpError
 from relay.types import Endpoint
 from tests.calls import ALICE, BOB, HOST, PROXY, Stage, above, sdp
@@ -92,6 +93,25 @@ def test_nothing_is_left_of_a_new_call_that_cannot_be_passed_on(stage: Stage) ->
         assert stage.command("offer", **{**OFFER, "call_id": call_id}) == error("Error rewriting SDP")
     assert stage.registry.call_ids(9) == ["c0"]
     stage.check()
+
+
+@pytest.mark.parametrize("encoding", message.Encoding)
+def test_nothing_is_left_of_a_new_call_whose_reply_fits_no_datagram(stage: Stage, encoding: message.Encoding) -> None:
+    server = NgServer(lambda body, source, now: stage.commands.handle(body, source, stage.now), [], lambda: stage.now)
+    filler = "\1" if encoding is message.Encoding.JSON else "x" * 6  # one character, six bytes
+    for size, result in (("100", "ok"), ("9000", "ok"), ("10200", "error")):
+        request = {"command": "offer", "call-id": size, "from-tag": "a", "sdp": sdp(ALICE, "a=x:" + filler * int(size))}
+        (reply,) = server.answer(message.encode(size.encode(), encoding, request), PROXY, stage.now)
+        assert message.decode(reply).body["result"] == result
+        assert (stage.registry.find(size) is not None) == (result == "ok")
+    assert server.counters.oversize == server.counters.failures == 0
+    stage.check()
+
+
+@pytest.mark.parametrize("number", [10**20, -(10**20), 10**400])
+def test_numbers_out_of_all_proportion_do_no_harm(standing: Stage, number: int) -> None:
+    for command, key in (("offer", "tos"), ("list", "limit"), ("query", "sip_code"), ("delete", "delete_delay")):
+        assert standing.command(command, **{**OFFER, key: number})["result"] == "ok"
 
 
 def test_an_empty_body_is_ok_and_nothing(stage: Stage) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Callable
 
@@ -24,11 +25,14 @@ class Kernel:
     def __init__(self) -> None:
         self.routes: dict[str, Route | None] = {}
         self.asked: list[str] = []
+        self.short_of_memory = False
         self.resolving: list[tuple[int, str]] = []
         self.released: list[Neighbour] = []
 
     def route(self, destination: str, source: str | None = None) -> Route | None:
         self.asked.append(destination)
+        if self.short_of_memory:
+            raise OSError(errno.ENOBUFS, "no buffer space")
         return self.routes.get(destination, Route(7, "10.0.0.254"))
 
     def resolve(self, ifindex: int, ip: str) -> None:
@@ -197,3 +201,28 @@ def test_an_entry_used_again_in_time_stays(bench: Bench) -> None:
     bench.hops.expire(1000.0)
     assert again.index > 0
     assert bench.hops.counts()[0] == 1
+
+
+def test_a_kernel_short_of_memory_is_asked_again_when_a_rule_wants_a_way(bench: Bench) -> None:
+    bench.kernel.short_of_memory = True
+    destination = bench.hops.acquire(SOURCE, "192.0.2.1", 1)
+    other = bench.hops.acquire(SOURCE, "192.0.2.2", 2)
+    assert (destination.index, other.index, len(bench.tasks)) == (0, 0, 1)
+    bench.kernel.short_of_memory = False
+    bench.settle()
+    assert destination.index > 0
+    assert sorted(bench.moved) == [1, 2]
+
+
+def test_a_kernel_short_of_memory_takes_no_way_and_stops_no_pass(bench: Bench) -> None:
+    first, second = (bench.hops.acquire(SOURCE, f"192.0.2.{number}", number) for number in (1, 2))
+    before = first.index
+    bench.kernel.short_of_memory = True
+    bench.hops.routes_changed()
+    bench.tasks.popleft()()
+    assert first.index == second.index == before > 0
+    bench.kernel.short_of_memory = False
+    bench.kernel.routes["192.0.2.1"] = Route(8, "192.0.2.1")
+    bench.settle()
+    assert first.index != before
+    assert bench.moved == [1]
