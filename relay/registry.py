@@ -195,6 +195,7 @@ class Registry:
             self.tally.managed += 1
             self._schedule(call, now + self._glance)
         elif call.deleted is not None:
+            call.answered = False
             self._revive(call, now)
         warnings += call.refusals(number)
         return Outcome(call, shown, warnings, fresh)
@@ -208,7 +209,10 @@ class Registry:
         signal: Signal,
         now: float,
     ) -> Outcome:
-        """An answer to the offer of `from_tag`. Raises UnknownCall, CallError or DataplaneError."""
+        """An answer to the offer of `from_tag`. Raises UnknownCall, CallError or DataplaneError.
+
+        It revives a deleted call as an offer does: of a forked call, one branch failed and another was taken.
+        """
         call = self.query(call_id)
         if from_tag in call.tags:
             number = 1 - call.tags[from_tag]
@@ -222,6 +226,8 @@ class Registry:
         call.media_handover |= signal.media_handover
         shown = call.answer(number, media, self._sourced(signal), now)
         self._apply(call, now)
+        if call.deleted is not None:
+            self._revive(call, now)
         return Outcome(call, shown, call.refusals(number))
 
     def delete(
@@ -421,7 +427,6 @@ class Registry:
 
     def _revive(self, call: Call, now: float) -> None:
         call.deleted = None
-        call.answered = False
         self._deleted -= 1
         self._schedule(call, now + self._glance)
 

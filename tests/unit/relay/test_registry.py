@@ -113,6 +113,19 @@ def test_a_data_plane_that_fails_later_leaves_the_call_to_be_mended() -> None:
     assert stage.plane.rules() == []
 
 
+def test_an_answer_revives_a_call_that_was_deleted_for_another_branch(stage: Stage) -> None:
+    stage.offer()
+    stage.delete()
+    stage.wait(3)
+    stage.answer()
+    stage.wait(40)
+    assert stage.registry.standing == 1
+    assert stage.ended == []
+    stage.wait(40)
+    assert stage.ended == [("c1", "timeout")]
+    assert stage.pool.drawn == stage.registry.standing == 0
+
+
 def test_ports_come_back_after_the_delete_delay() -> None:
     stage = Stage(30000, 30003)
     answered(stage)
