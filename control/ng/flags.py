@@ -108,6 +108,8 @@ def _plain(text: str) -> str:
     return text.lower().replace(" ", "-").replace("_", "-")
 
 
+MAX_ADDRESS = 64
+"""Characters of an address that is looked at, and remembered."""
 MAX_NUMBER = (1 << 31) - 1
 """Beyond it all numbers mean the same, and neither times nor sizes can be computed from what JSON can write."""
 
@@ -193,7 +195,7 @@ def _each(table: Mapping[str, Callable[[Options], None]]) -> Taker:
 def _received_from(options: Options, value: object) -> bool:
     """`[IP4, address]`, or the address alone."""
     for word in words(value)[::-1]:
-        ip = _address(word)
+        ip = _address(word) if len(word) <= MAX_ADDRESS else None
         if ip is not None:
             options.received_from = ip
             return True
@@ -204,7 +206,7 @@ def _received_from(options: Options, value: object) -> bool:
 def _address(text: str) -> str | None:
     """An IP address in canonical text, None for anything else."""
     try:
-        return str(ip_address(text)) if len(text) < 64 else None
+        return str(ip_address(text))
     except ValueError:
         return None
 

@@ -20,6 +20,8 @@ MAX_SIZE = 65_536
 """Characters of a body; more does not fit a datagram of the ng protocol."""
 MAX_LINES = 4096
 MAX_MEDIA = 64
+MAX_WORD = 64
+"""Characters of a medium's or protocol's name; they are remembered, and told in every report of the call."""
 MAX_ADDRESS = 45
 """Characters of the longest IPv6 literal."""
 
@@ -121,6 +123,8 @@ class _Parser:
         port = number_of(fields[1].partition("/")[0], 65_535)
         if port is None:
             raise SdpError(detail=f"line {number}: invalid port")
+        if max(len(fields[0]), len(fields[2])) > MAX_WORD:
+            raise SdpError(detail=f"line {number}: a name of more than {MAX_WORD} characters")
         media = self.session.media
         if len(media) >= MAX_MEDIA:
             raise SdpError(detail=f"more than {MAX_MEDIA} m-lines")

@@ -97,6 +97,7 @@ def test_what_means_nothing_is_counted(body: dict[str, Any], ignored: int) -> No
         {"flags": []},
         {"received-from": ["IP4", "not an address"]},
         {"received-from": 4},
+        {"received-from": "0" * 60_000},
         {"direction": 1},
         {"endpoint-learning": "sometimes"},
         {"transport-protocol": ["RTP/AVP"]},
