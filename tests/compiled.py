@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from importlib.abc import PathEntryFinder
-from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, FileFinder, SourceFileLoader
+from importlib.machinery import SOURCE_SUFFIXES, FileFinder, SourceFileLoader
 from pathlib import Path
+
+from control.version import changed_since
 
 __all__ = ["prefer_sources", "stale"]
 
@@ -29,8 +31,4 @@ def prefer_sources() -> None:
 
 def stale() -> Iterable[Path]:
     """Sources that were changed after they were compiled."""
-    for package in PACKAGES:
-        for library in (ROOT / package).rglob("*" + EXTENSION_SUFFIXES[0]):
-            source = library.with_name(library.name.removesuffix(EXTENSION_SUFFIXES[0]) + ".py")
-            if source.exists() and source.stat().st_mtime > library.stat().st_mtime:
-                yield source
+    return changed_since(ROOT)
