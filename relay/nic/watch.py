@@ -94,8 +94,12 @@ class HostWatch:
             return
         what, self._pending = self._pending, set()
         self._told_at = self._loop.time()
-        if LINKS in what:
-            self.links = self.kernel.links()
-        if LINKS in what or ADDRESSES in what:
-            self.addresses = self.kernel.addresses()
+        try:
+            if LINKS in what:
+                self.links = self.kernel.links()
+            if LINKS in what or ADDRESSES in what:
+                self.addresses = self.kernel.addresses()
+        except OSError:  # short of memory; nobody announces the change a second time
+            self.soon(*what)
+            raise
         self._follower.host_changed(what)
