@@ -18,7 +18,6 @@ from relay.dataplane import abi
 from relay.dataplane.libbpf import BpfError, Link, Map, MapFull, Object, VerifierError, XdpMode
 from tests.bpf.compiler import compiled
 
-BPFFS = Path("/sys/fs/bpf")
 KEY = struct.Struct("=I")
 
 
@@ -30,13 +29,13 @@ def program(built_object: Path) -> Iterator[Object]:
 
 
 @pytest.fixture
-def pin() -> Iterator[Path]:
-    """A free path in bpffs."""
-    if not BPFFS.is_mount():
-        pytest.skip("needs bpffs: mount -t bpf bpf /sys/fs/bpf")
-    path = BPFFS / f"hp-test-{uuid.uuid4().hex[:8]}"
-    yield path
-    path.unlink(missing_ok=True)
+def pin(tmp_path: Path) -> Iterator[Path]:
+    """A free path in a bpffs of its own, which takes what is pinned with it when it goes."""
+    folder = tmp_path / "bpffs"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpf", str(folder)], check=True)
+    yield folder / "pinned"
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 class TestOpening:
