@@ -5,9 +5,9 @@
 
 By itself: BPF_PROG_TEST_RUN on the attached program, each packet of another flow, less what the same generator costs
 with an empty program. End to end: packets through a veth and back, CPU of all that happens after the sender, at a rate
-that one core keeps up with, and saturated (as much as one core takes). Rounds of relay and reflector alternate. The
-rules are those of calls set up over ng, four each; packets hit those of RTP, half of them, in random order. A run with
-default settings is stored in bench/results/.
+that a reflecting core keeps up with (paced), and as much as one core takes (saturated). Rounds of relay and reflector
+alternate. The rules are those of calls set up over ng, four each; packets hit those of RTP, half of them, in random
+order. A run with default settings is stored in bench/results/.
 The second form compares other builds of the program with the attached one, by itself, on the same tables.
 """
 
