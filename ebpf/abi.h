@@ -9,6 +9,15 @@
  *
  * Addresses and ports are in network order, everything else in host order.
  *
+ * A word has 32 bits for an address. On a rule of an IPv4 address they are the
+ * address itself. An IPv6 address of a party is known by a token instead, its
+ * place in the table "peers": 1 and up, in host order, 0 for none. "tokens"
+ * finds the token of an address; "spare" holds the tokens nobody has. Who first
+ * meets an address, the program or user space, takes a spare token, writes the
+ * address to "peers" and enters it in "tokens"; who comes second puts his back.
+ * User space takes a token out of "tokens" when no word holds it any more, and
+ * gives it back to "spare" if a second later still none does.
+ *
  * Who writes what. What may change while a rule is live stands in aligned
  * words that are valid alone, each with ONE writer and written by one store:
  *
@@ -52,6 +61,9 @@ enum hp_limit {
 	HP_COPY_SMALL		= 256,	/* sizes of a packet's copy in a ring */
 	HP_COPY_LARGE		= 2048,
 	HP_FIRST_CYCLE		= 0x10000, /* of rule.sequence: see there */
+	HP_PEERS		= 131072, /* IPv6 addresses of parties, and one */
+	HP_EVENT_CLOCK		= 0xffff, /* clock.khz_quarters of telephone-event */
+	HP_JUMPED		= 0x80,	/* in cold.payload_type */
 };
 
 /* struct control, flags */
@@ -67,11 +79,25 @@ enum hp_flag {
 					 * address signalled to the mirrored
 					 * rule: restored or folded */
 	HP_LOOPBACK	= 1 << 8,	/* may learn a loopback address */
+	HP_TO_IP6	= 1 << 9,	/* packets leave over IPv6 */
+	HP_SPLIT	= 1 << 10,	/* RTCP that comes to this port goes on by
+					 * the rule of the port above: the party
+					 * here has RTP and RTCP on one port, the
+					 * other has not */
+	HP_JOINED	= 1 << 11,	/* this rule's packets leave from the port
+					 * below control.port, where that party
+					 * has RTP and RTCP on one port */
 	HP_LEARN_DELAYED	= 0 << 12,
 	HP_LEARN_IMMEDIATE	= 1 << 12,
 	HP_LEARN_HEURISTIC	= 2 << 12,
 	HP_LEARN_OFF		= 3 << 12,
 	HP_LEARN_MASK		= 3 << 12,
+	/* what becomes of RTP that this port takes; RTCP passes */
+	HP_BLOCK		= 1 << 14, /* dropped */
+	HP_SILENCE		= 2 << 14, /* payload overwritten by clock.fill; a
+					    * type without one is dropped */
+	HP_BLOCK_EVENTS		= 3 << 14, /* telephone-event is dropped */
+	HP_TREATMENT_MASK	= 3 << 14,
 };
 
 /*
@@ -95,19 +121,19 @@ struct hp_control {
 };
 
 struct hp_peer {		/* rule.signalled, rule.learned */
-	__be32 address;		/* 0: none */
+	__be32 address;		/* or an IPv6 token; 0: none */
 	__be16 port;
 	__u16 generation;
 };
 
 struct hp_expected {
-	__be32 address;
+	__be32 address;		/* or an IPv6 token */
 	__be16 port;
 	__u16 tag;		/* generation << 2 | enum hp_window */
 };
 
 /*
- * One local IPv4 port. Index = local address index << 16 | (port & 1) << 15 |
+ * One local port. Index = local address index << 16 | (port & 1) << 15 |
  * port >> 1: what is RTP stands side by side.
  */
 struct hp_rule {
@@ -128,9 +154,11 @@ struct hp_rule {
 
 struct hp_clock {
 	__u8 payload_type;	/* 255: unused */
-	__u8 zero;
+	__u8 fill;		/* a byte of silence in this encoding, 0: none
+				 * is known */
 	__u16 khz_quarters;	/* clock rate in units of 250 Hz, 8000 Hz = 32;
-				 * 0 where the rate is not a multiple */
+				 * 0 where the rate is not a multiple;
+				 * HP_EVENT_CLOCK: telephone-event */
 };
 
 /* The rest of a rule, touched on anomalies, changes and samples only. */
@@ -141,7 +169,7 @@ struct hp_cold {
 	__u8 via_source_mac[6];	/* the frame's destination: who to send as */
 	__u32 via_ifindex;	/* 0: none */
 	/* the source as signalled, written by user space */
-	__be32 preferred;	/* received-from; 0: none */
+	__be32 preferred;	/* received-from, or its token; 0: none */
 	__u32 window_tick;	/* jiffies at which the window opened */
 	__u64 source;		/* struct hp_peer: what a window compares with */
 	/* RTP, RFC 3550 A.1 and A.3; XDP writes all of it */
@@ -160,11 +188,12 @@ struct hp_cold {
 	__u32 drops;
 	__u32 foreign;		/* packets from another source than expected */
 	__u8 drop_reason;	/* last, enum hp_counter */
-	__u8 jumped;		/* whether bad_sequence says anything */
-	__u16 slow_tick;	/* budget of packets and events to user space */
+	__u8 slow_tick;		/* budget of packets and events to user space */
+	__be16 via_vlan;	/* tag of that frame; 0: it had none */
 	__u16 bad_sequence;	/* after a jump: the next one makes a restart */
 	__u8 slow_count;
-	__u8 payload_type;	/* of the last sampled packet */
+	__u8 payload_type;	/* of the last sampled packet; HP_JUMPED:
+				 * bad_sequence says something */
 	struct hp_clock clock[HP_CLOCKS];
 };
 
@@ -178,15 +207,32 @@ struct hp_local_address {
 	__u32 index;
 };
 
-/* One element, mapped. */
+struct hp_ip6 {
+	__u8 octets[16];
+};
+
+struct hp_local_ip6 {		/* as above, local6_slot(address) */
+	struct hp_ip6 address;
+	__u32 index;
+	__u32 used;		/* 0: free */
+};
+
+/* One element, mapped. The indexes of both families are numbered together. */
 struct hp_host {
 	struct hp_local_address slot[HP_ADDRESS_SLOTS];
-	__be32 address[256];	/* by index */
+	__be32 address[256];	/* by index; 0: an IPv6 address */
+	struct hp_local_ip6 slot6[HP_ADDRESS_SLOTS];
+	struct hp_ip6 address6[256]; /* by index */
 };
 
 struct hp_prefix {		/* key of "denied" */
 	__u32 length;		/* bits */
 	__be32 address;
+};
+
+struct hp_prefix6 {		/* key of "denied6" */
+	__u32 length;		/* bits */
+	struct hp_ip6 address;
 };
 
 enum hp_nexthop_state {
@@ -201,7 +247,8 @@ struct hp_nexthop {		/* two user words and one XDP word */
 	__u16 device;		/* slot in the devmap */
 	__u32 mtu;
 	__u32 used;		/* jiffies, low bits, last use */
-	__u64 zero;
+	__be16 vlan;		/* TCI of the 802.1Q tag frames get; 0: none */
+	__u16 zero[3];
 };
 
 enum hp_event_kind {
@@ -218,13 +265,17 @@ struct hp_event {		/* ring "events" */
 enum hp_copy_kind {
 	HP_COPY_UNRESOLVED	= 1,	/* rewritten, to be sent by user space */
 	HP_COPY_RTCP		= 2,	/* as it arrived, forwarded already */
+	HP_COPY_TOO_BIG		= 3,	/* as it arrived, dropped: for an ICMP */
 };
 
-struct hp_copy {		/* ring "copies", followed by the IPv4 packet */
+struct hp_copy {		/* ring "copies", followed by the IP packet */
 	__u32 kind;		/* enum hp_copy_kind */
 	__u32 index;		/* rule */
 	__u32 length;		/* of the packet, from its IP header */
 	__u32 ifindex;		/* it came in on */
+	__u32 mtu;		/* HP_COPY_TOO_BIG: what would have fitted, in
+				 * bytes of the packet as it arrived */
+	__u32 zero;
 };
 
 /* Key of the map "counters", per CPU; cold.drop_reason. From counters.inc. */
@@ -267,6 +318,7 @@ union hp_abi {
 	enum hp_nexthop_state nexthop_state;
 	enum hp_event_kind event_kind;
 	enum hp_copy_kind copy_kind;
+	struct hp_prefix6 prefix6;
 	struct hp_control control;
 	struct hp_peer peer;
 	struct hp_expected expected;

@@ -29,7 +29,7 @@ __attribute__((noinline)) int drop(__u32 index, __u32 reason)
 /* Whether a rule may send one more thing up in this period. */
 static __always_inline bool within_budget(struct hp_cold *c)
 {
-	__u16 period = (bpf_jiffies64() >> settings.tick_shift) / settings.slow_ticks;
+	__u8 period = (bpf_jiffies64() >> settings.tick_shift) / settings.slow_ticks;
 
 	if (c->slow_tick != period) {
 		c->slow_tick = period;
@@ -72,6 +72,8 @@ static __always_inline bool submit_copy(struct xdp_md *ctx, struct hp_copy *copy
 	copy->index = index;
 	copy->length = length;
 	copy->ifindex = ctx->ingress_ifindex;
+	copy->mtu = 0;
+	copy->zero = 0;
 	if (bpf_xdp_load_bytes(ctx, sizeof(struct ethhdr), copy + 1, length)) {
 		bpf_ringbuf_discard(copy, 0);
 		return false;

@@ -72,6 +72,41 @@ struct {
 	__type(value, __u8);
 } denied SEC(".maps");
 
+/* The same for IPv6. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct hp_prefix6);
+	__type(value, __u8);
+} denied6 SEC(".maps");
+
+/*
+ * IPv6 addresses of parties by token (abi.h), two or three for each of 25000
+ * calls. User space makes all three tables one element small where no media
+ * address is IPv6.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, HP_PEERS);
+	__type(key, __u32);
+	__type(value, struct hp_ip6);
+} peers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, HP_PEERS);
+	__type(key, struct hp_ip6);
+	__type(value, __u32);
+} tokens SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, HP_PEERS);
+	__type(value, __u32);
+} spare SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, HP_COUNTERS);

@@ -28,7 +28,7 @@ struct packet {
 	struct udphdr *udp;
 	__u32 total;		/* bytes from the IP header, no Ethernet padding */
 	__u32 payload;		/* bytes of UDP payload */
-	enum hp_counter fault;	/* why it is dropped if its port is ours */
+	enum hp_counter fault;	/* why it goes no further if its port is ours */
 };
 
 /* The packet as the rules so far have made it, and the rule at hand. */
@@ -55,7 +55,7 @@ static __always_inline enum hp_counter find_fault(struct packet *packet)
 	packet->total = bpf_ntohs(packet->ip->tot_len);
 	packet->payload = datagram - sizeof(struct udphdr);
 	if (packet->ip->frag_off & bpf_htons(IP_MF))
-		return HP_COUNT_fragment;
+		return HP_COUNT_fragments;
 	if (packet->total > packet->end - (void *)packet->ip ||
 	    datagram < sizeof(struct udphdr) ||
 	    header + datagram > packet->total)

@@ -54,8 +54,7 @@ static __always_inline void begin_period(struct hp_rule *r, struct hp_cold *c,
 	c->other = 0;
 	c->missing = 0;
 	c->missing_top = first;
-	c->jumped = false;
-	c->payload_type = heard->payload_type;
+	c->payload_type = heard->payload_type; /* HP_JUMPED is off */
 	c->sample_arrival = 0;
 	r->ssrc = heard->ssrc;
 	r->sequence = HP_FIRST_CYCLE | heard->sequence;
@@ -120,10 +119,10 @@ __attribute__((noinline)) int sequence_anomaly(const struct heard *heard)
 		note_gap(r, c, step);
 	else if (step == 0 || step > 0x10000 - MAX_MISORDER)
 		note_late(r, c, (__u16)-step);
-	else if (c->jumped && heard->sequence == c->bad_sequence)
+	else if (c->payload_type & HP_JUMPED && heard->sequence == c->bad_sequence)
 		begin_period(r, c, heard, 1);
 	else {
-		c->jumped = true;
+		c->payload_type |= HP_JUMPED;
 		c->bad_sequence = heard->sequence + 1;
 		c->other++;
 	}
@@ -171,12 +170,12 @@ __attribute__((noinline)) int sample(const struct heard *heard)
 	begun = c->sample_arrival;
 	if (heard->packets % SAMPLE_EVERY == 0) {
 		c->sample_timestamp = heard->timestamp;
-		c->payload_type = heard->payload_type;
+		c->payload_type = (c->payload_type & HP_JUMPED) | heard->payload_type;
 		c->sample_arrival = now | heard->sequence;
 		return 0;
 	}
 	quarters = clock_quarters(c, heard->payload_type);
-	if (begun && quarters && !heard->marker && c->payload_type == heard->payload_type &&
+	if (begun && quarters && !heard->marker && (c->payload_type & 0x7f) == heard->payload_type &&
 	    (__u16)(begun + 1) == heard->sequence)
 		add_jitter(c, (now - (begun & ~0xffffULL)) >> 16,
 			   heard->timestamp - c->sample_timestamp, quarters);

@@ -32,6 +32,10 @@ static __always_inline int find_first(const struct hp_host *table, const struct 
 	turn->tos = packet->ip->tos;
 	if (!find(turn, local_index(table, turn->daddr), HP_LIVE | HP_CLOSED))
 		return XDP_PASS;
+	if (packet->fault == HP_COUNT_fragments) {
+		count(packet->fault);
+		return XDP_PASS;
+	}
 	if (packet->fault)
 		return drop(turn->index, packet->fault);
 	return GO_ON;

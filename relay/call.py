@@ -31,7 +31,7 @@ from relay.media import REJECTED, Line, Media, Mux, Retired, Stream
 from relay.ports import Interface
 from relay.types import Endpoint, Learning, LocalMedia, MediaDescription, Rule, StreamState
 
-__all__ = ["Call", "Leg", "Line", "Media", "Mux", "Retired", "Signal", "Stream"]
+__all__ = ["Call", "Leg", "Line", "Media", "Mux", "Retired", "Signal", "Stream", "Who"]
 
 MAX_NAMES = 32
 """Tags and branches remembered of one call."""
@@ -59,6 +59,31 @@ class Signal(NamedTuple):
     """Names of the interfaces towards the sender and towards the other party."""
     via_branch: str | None = None
     label: str | None = None
+    set_label: str | None = None
+    """A label for the other party."""
+    family: int = 0
+    """IP version (4 or 6) of the relay's address towards the other party; 0 for that of the sender's media."""
+    mux: tuple[str, ...] = ()
+    """Words of `rtcp-mux`: offer, require, demux, accept, reject."""
+    transport: str | None = None
+    """`transport-protocol`: what the other party's m-lines are to say."""
+    reset: bool = False
+    """Begin anew: new ports, nothing of what was learned."""
+    new_branch: bool = False
+    """A to-tag that was never seen is another party, not another name of the one that was offered to."""
+    provisional: bool = False
+    """The answer is not final (`provisional`, or a SIP code below 200)."""
+    controller: str = ""
+    """IP address of the proxy that sent the command."""
+
+
+class Who(NamedTuple):
+    """Which party of a call a command means, by one of these; none: all of the call."""
+
+    tag: str | None = None
+    label: str | None = None
+    address: str | None = None
+    """IP address of its media or signalling."""
 
 
 class Leg:

@@ -56,6 +56,8 @@ class MediaDescription(NamedTuple):
     rejected: bool = False
     held: bool = False
     payload_types: tuple[PayloadType, ...] = ()
+    ice: bool = False
+    """The sender offers connectivity checks (RFC 8839)."""
 
     @property
     def is_rtp(self) -> bool:
@@ -80,6 +82,20 @@ class Carries(enum.Flag):
     OPAQUE = 0
     RTP = enum.auto()
     RTCP = enum.auto()
+
+    __hash__ = object.__hash__
+
+
+class Treatment(enum.Enum):
+    """What becomes of the RTP a port takes. RTCP passes in any case."""
+
+    PASS = "pass"
+    BLOCK = "block"
+    """Dropped (`block media`)."""
+    SILENCE = "silence"
+    """The payload is overwritten with silence; a payload type no silence is known for is dropped (`silence media`)."""
+    BLOCK_EVENTS = "block events"
+    """Packets of `Rule.event_types` are dropped (`block DTMF`)."""
 
     __hash__ = object.__hash__
 
@@ -112,6 +128,16 @@ class Rule(NamedTuple):
     """(payload type, clock in Hz) for which jitter is measured."""
     known_source: Endpoint | None = None
     """Where the party is known to send from, though it never sent to this port: it starts confirmed there."""
+    split: bool = False
+    """RTCP that arrives here goes on by the rule of the port above: this party has RTP and RTCP on one port (RFC 5761),
+    the other party has not. What is learned here is learned for both rules that send to this party."""
+    joined: bool = False
+    """Packets leave from the port below `source`: the other party has RTP and RTCP on one port, this one has not."""
+    treatment: Treatment = Treatment.PASS
+    event_types: tuple[int, ...] = ()
+    """Payload types of telephone-event (RFC 4733), at most two."""
+    fills: tuple[tuple[int, int], ...] = ()
+    """(payload type, byte of silence in its encoding)."""
 
 
 class Path(enum.Enum):
@@ -123,6 +149,8 @@ class Path(enum.Enum):
     REFUSED = "destination refused"
     NO_NEXT_HOP = "next hop not resolved"
     NOT_ATTACHED = "no XDP program on the interface"
+    BLOCKED = "blocked by command"
+    SOCKET = "userspace socket"
     MEMORY = "memory data plane forwards nothing"
 
 
@@ -171,3 +199,5 @@ class LocalMedia(NamedTuple):
     direction: Direction = Direction.SENDRECV
     held: bool = False
     """Write 0.0.0.0 as the connection address: the sender used RFC 2543 hold."""
+    protocol: str | None = None
+    """Write this transport protocol into the m-line; None leaves the sender's."""

@@ -1,7 +1,7 @@
 """The contract of the data planes: what installs rules and reads their counters.
 
-`xdp` forwards in the network card's driver, `memory` keeps rules and forwards nothing (tests, dry run). One contract
-test suite runs over all of them.
+`xdp` forwards in the network card's driver, `userspace` by a UDP socket per port (no privileges, loopback), `memory`
+keeps rules and forwards nothing (tests, dry run). One contract test suite runs over all of them.
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ class Dataplane(Protocol):
 
     def packets(self, local: Endpoint) -> int:
         """Packets admitted at one port: the cheap half of `state`, for the timers."""
+
+    def octets(self) -> int:
+        """UDP payload admitted at all ports since the start, those of ended calls included: what bandwidth is told by."""
 
     def rules(self) -> list[Endpoint]:
         """The local endpoints that have a rule in force, for operators and tests."""

@@ -10,11 +10,12 @@ from typing import Any, Final
 
 import numpy as np
 
-DIGEST: Final = "bdcd894205893e55"
+DIGEST: Final = "830b318788c7db51"
 
 # enum hp_copy_kind
 COPY_UNRESOLVED: Final = 1
 COPY_RTCP: Final = 2
+COPY_TOO_BIG: Final = 3
 
 # enum hp_event_kind
 EVENT_LEARNED: Final = 1
@@ -30,11 +31,18 @@ HANDOVER: Final = 32
 KEEP_TOS: Final = 64
 FIXED: Final = 128
 LOOPBACK: Final = 256
+TO_IP6: Final = 512
+SPLIT: Final = 1024
+JOINED: Final = 2048
 LEARN_DELAYED: Final = 0
 LEARN_IMMEDIATE: Final = 4096
 LEARN_HEURISTIC: Final = 8192
 LEARN_OFF: Final = 12288
 LEARN_MASK: Final = 12288
+BLOCK: Final = 16384
+SILENCE: Final = 32768
+BLOCK_EVENTS: Final = 49152
+TREATMENT_MASK: Final = 49152
 
 # enum hp_limit
 PORTS: Final = 65536
@@ -48,6 +56,9 @@ CLOCKS: Final = 4
 COPY_SMALL: Final = 256
 COPY_LARGE: Final = 2048
 FIRST_CYCLE: Final = 65536
+PEERS: Final = 131072
+EVENT_CLOCK: Final = 65535
+JUMPED: Final = 128
 
 # enum hp_nexthop_state
 NEXTHOP_NONE: Final = 0
@@ -66,15 +77,20 @@ COUNTERS: Final = (
     "rtcp_copied",
     "stun",
     "dtls",
+    "fragments",
+    "reassembled",
+    "silenced",
     "learned",
     "events_full",
     "events_held",
     "copies_full",
     "copies_held",
     "closed",
-    "fragment",
     "malformed",
     "rate",
+    "blocked",
+    "too_big",
+    "no_token",
     "ttl",
     "source_refused",
     "source_mismatch",
@@ -89,15 +105,20 @@ COUNTER_TEXTS: Final = {
     "rtcp_copied": "RTCP packets copied to user space for statistics",
     "stun": "STUN messages passed on end to end",
     "dtls": "DTLS records passed on end to end",
+    "fragments": "fragments left to the kernel to put together",
+    "reassembled": "datagrams put together by the kernel and forwarded from user space",
+    "silenced": "packets whose payload was overwritten with silence",
     "learned": "sources learned",
     "events_full": "events lost to a full ring",
     "events_held": "events held back by the budget of their rule",
     "copies_full": "packet copies lost to a full ring",
     "copies_held": "RTCP copies held back by the budget of their rule",
     "closed": "to a port whose call has ended",
-    "fragment": "first fragments of an IP packet",
     "malformed": "lengths that contradict each other",
     "rate": "more packets than a port may take",
+    "blocked": "blocked on the proxy's or an operator's word",
+    "too_big": "larger than the next link takes",
+    "no_token": "from more IPv6 addresses than can be remembered",
     "ttl": "TTL used up",
     "source_refused": "from an address that is never answered",
     "source_mismatch": "from another source than the call's, under strict-source",
@@ -108,9 +129,11 @@ COUNTER_TEXTS: Final = {
 }
 DROP_REASONS: Final = (
     "closed",
-    "fragment",
     "malformed",
     "rate",
+    "blocked",
+    "too_big",
+    "no_token",
     "ttl",
     "source_refused",
     "source_mismatch",
@@ -123,7 +146,7 @@ DROP_REASONS: Final = (
 CLOCK: Final[np.dtype[Any]] = np.dtype(
     [
         ("payload_type", "u1"),
-        ("zero", "u1"),
+        ("fill", "u1"),
         ("khz_quarters", "u2"),
     ]
 )
@@ -159,8 +182,8 @@ COLD: Final[np.dtype[Any]] = np.dtype(
         ("drops", "u4"),
         ("foreign", "u4"),
         ("drop_reason", "u1"),
-        ("jumped", "u1"),
-        ("slow_tick", "u2"),
+        ("slow_tick", "u1"),
+        ("via_vlan", ">u2"),
         ("bad_sequence", "u2"),
         ("slow_count", "u1"),
         ("payload_type", "u1"),
@@ -184,6 +207,8 @@ COPY: Final[np.dtype[Any]] = np.dtype(
         ("index", "u4"),
         ("length", "u4"),
         ("ifindex", "u4"),
+        ("mtu", "u4"),
+        ("zero", "u4"),
     ]
 )
 
@@ -210,10 +235,26 @@ LOCAL_ADDRESS: Final[np.dtype[Any]] = np.dtype(
     ]
 )
 
+IP6: Final[np.dtype[Any]] = np.dtype(
+    [
+        ("octets", "u1", (16,)),
+    ]
+)
+
+LOCAL_IP6: Final[np.dtype[Any]] = np.dtype(
+    [
+        ("address", IP6),
+        ("index", "u4"),
+        ("used", "u4"),
+    ]
+)
+
 HOST: Final[np.dtype[Any]] = np.dtype(
     [
         ("slot", LOCAL_ADDRESS, (64,)),
         ("address", ">u4", (256,)),
+        ("slot6", LOCAL_IP6, (64,)),
+        ("address6", IP6, (256,)),
     ]
 )
 
@@ -225,7 +266,8 @@ NEXTHOP: Final[np.dtype[Any]] = np.dtype(
         ("device", "u2"),
         ("mtu", "u4"),
         ("used", "u4"),
-        ("zero", "u8"),
+        ("vlan", ">u2"),
+        ("zero", "u2", (3,)),
     ]
 )
 
@@ -241,6 +283,13 @@ PREFIX: Final[np.dtype[Any]] = np.dtype(
     [
         ("length", "u4"),
         ("address", ">u4"),
+    ]
+)
+
+PREFIX6: Final[np.dtype[Any]] = np.dtype(
+    [
+        ("length", "u4"),
+        ("address", IP6),
     ]
 )
 

@@ -29,6 +29,7 @@ class MemoryDataplane:
         self._states: dict[Endpoint, StreamState] = {}
         self._counters: Counter[str] = Counter()
         self._listener: Listener | None = None
+        self._octets = 0
 
     async def start(self, listener: Listener) -> None:
         """Nothing can fail here."""
@@ -72,6 +73,10 @@ class MemoryDataplane:
         found = self._states.get(local)
         return found.packets if found is not None else 0
 
+    def octets(self) -> int:
+        """UDP payload that arrived at ports with a rule."""
+        return self._octets
+
     def rules(self) -> list[Endpoint]:
         """Ports with a rule in force."""
         return list(self.installed)
@@ -103,6 +108,7 @@ class MemoryDataplane:
             return
         state.packets += packets
         state.bytes += packets * size
+        self._octets += packets * size
         if state.confirmed and source != state.observed_source:
             state.foreign += packets
             return

@@ -82,6 +82,8 @@ class Tables:
             loaded.set_rodata("settings", constants(sizes, hz))
             for name in ("rules", "cold"):
                 loaded.map(name).resize(sizes.rules)
+            for name in ("peers", "tokens", "spare"):
+                loaded.map(name).resize(1)
             loaded.load()
             return cls(loaded)
         except BaseException:

@@ -416,5 +416,6 @@ def _fill_quality(state: StreamState, sequence: int, quality: tuple[int, ...]) -
     first, packets_before, other, expected_before, received_before = quality[:5]
     state.expected = expected_before + (sequence - first + 1 & _WORD)
     state.received = received_before + (state.packets - packets_before - other & _WORD)
-    state.duplicates, state.reordered, jitter, state.payload_type = quality[5:]
+    state.duplicates, state.reordered, jitter, payload_type = quality[5:]
+    state.payload_type = payload_type & ~abi.JUMPED
     state.jitter_ms = jitter / _JITTER_PER_MS
