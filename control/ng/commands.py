@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from control.ng.bencode import to_bytes
 from control.ng.flags import Options, parse_options
+from control.ng.needed import CommandError, call_id
+from control.ng.offeranswer import OfferAnswer, Rewrite
 from control.ng.report import call_report, statistics
-from control.sdp.model import RewriteOptions, SdpError, SessionDescription
-from control.sdp.parse import describe, parse
+from control.sdp.model import SdpError
 from control.sdp.rewrite import rewrite
 from relay.errors import HairpinError
-from relay.registry import LoadLimit, Outcome, Registry
-from relay.types import Endpoint, LocalMedia, MediaDescription
+from relay.registry import LoadLimit, Registry
+from relay.types import Endpoint
 
 __all__ = ["CommandError", "Commands"]
 
 Reply = dict[str, Any]
 Note = Callable[[Mapping[str, Any], Endpoint, Reply, str], None]
 
-MAX_TEXT = 60_000
-"""Bytes of SDP and warnings that fit a reply, which is one datagram."""
-MAX_ESCAPE = 6
-"""Bytes JSON makes of one character at most."""
-
 NOT_FOUND = "Call-ID not found or tags didn't match"
-
-
-class CommandError(HairpinError):
-    """A request that lacks something; the text is the reply's error-reason."""
 
 
 class Commands:
@@ -47,7 +37,7 @@ class Commands:
         started: float,
         unix_offset: float,
         note: Note = lambda request, source, reply, detail: None,
-        rewrite: Callable[[SessionDescription, Sequence[LocalMedia], RewriteOptions], str] = rewrite,
+        rewrite: Rewrite = rewrite,
     ) -> None:
         self.registry = registry
         self.started = started
@@ -57,11 +47,11 @@ class Commands:
         self.counts: dict[str, Counter[str]] = {}
         """Commands and errors, by the address they came from."""
         self._note = note
-        self._rewrite = rewrite
+        offers = OfferAnswer(registry, rewrite)
         self._handlers: Mapping[str, Callable[[Options, float], Reply]] = {
             "ping": self._ping,
-            "offer": self._offer,
-            "answer": self._answer,
+            "offer": offers.offer,
+            "answer": offers.answer,
             "delete": self._delete,
             "query": self._query,
             "list": self._list,
@@ -108,46 +98,9 @@ class Commands:
     def _ping(self, options: Options, now: float) -> Reply:
         return {"result": "pong"}
 
-    def _offer(self, options: Options, now: float) -> Reply:
-        call_id, from_tag = _call_id(options), _from_tag(options)
-        if options.sdp == "":
-            return {"result": "ok"}
-        session, media = _media(options)
-        outcome = self.registry.offer(call_id, from_tag, options.to_tag, media, options.signal(), now)
-        try:
-            return self._reply(session, media, outcome, options)
-        except SdpError:
-            self.registry.abandon(outcome, now)
-            raise
-
-    def _answer(self, options: Options, now: float) -> Reply:
-        call_id, from_tag = _call_id(options), _from_tag(options)
-        if options.to_tag is None:
-            raise CommandError("No to-tag in message")
-        if options.sdp == "":
-            return {"result": "ok"}
-        session, media = _media(options)
-        outcome = self.registry.answer(call_id, from_tag, options.to_tag, media, options.signal(), now)
-        return self._reply(session, media, outcome, options)
-
-    def _reply(
-        self, session: SessionDescription, media: Sequence[MediaDescription], outcome: Outcome, options: Options
-    ) -> Reply:
-        sdp = self._rewrite(session, outcome.media, options.rewriting())
-        reply = {"sdp": sdp, "result": "ok"}
-        warnings = outcome.warnings
-        if options.transport is not None:
-            warnings = [*warnings, *_unconverted(media, options.transport)]
-        if warnings:
-            reply["warning"] = "; ".join(warnings)
-        if not _fits(reply):
-            raise SdpError("Reply too large", f"more than {MAX_TEXT} bytes of SDP and warnings")
-        return reply
-
     def _delete(self, options: Options, now: float) -> Reply:
-        call_id = _call_id(options)
         call = self.registry.delete(
-            call_id,
+            call_id(options),
             now,
             options.from_tag,
             options.to_tag,
@@ -163,7 +116,7 @@ class Commands:
         return reply
 
     def _query(self, options: Options, now: float) -> Reply:
-        call = self.registry.query(_call_id(options))
+        call = self.registry.query(call_id(options))
         reply = call_report(call, self.registry.plane, now, self.unix_offset)
         reply["result"] = "ok"
         return reply
@@ -180,35 +133,3 @@ def _refusal(request: Mapping[str, Any], error: HairpinError) -> Reply:
     if isinstance(error, LoadLimit) and parse_options(request).load_limit:
         return {"result": "load limit", "message": str(error)}
     return {"result": "error", "error-reason": str(error)}
-
-
-def _call_id(options: Options) -> str:
-    if options.call_id is None:
-        raise CommandError("No call-id in message")
-    return options.call_id
-
-
-def _from_tag(options: Options) -> str:
-    if options.from_tag is None:
-        raise CommandError("No from-tag in message")
-    return options.from_tag
-
-
-def _media(options: Options) -> tuple[SessionDescription, list[MediaDescription]]:
-    if options.sdp is None:
-        raise CommandError("No SDP body in message")
-    session = parse(options.sdp)
-    return session, describe(session)
-
-
-def _fits(reply: Reply) -> bool:
-    """Whether a reply goes into a datagram in either encoding; JSON is never the shorter one."""
-    if sum(map(len, reply.values())) * MAX_ESCAPE <= MAX_TEXT:
-        return True
-    return len(to_bytes(json.dumps(reply, ensure_ascii=False))) <= MAX_TEXT
-
-
-def _unconverted(media: Sequence[MediaDescription], wanted: str) -> list[str]:
-    """What to say of a transport protocol that was asked for: media passes as it is."""
-    kept = sorted({one.protocol for one in media if one.is_rtp and one.protocol.upper() != wanted.upper()})
-    return [f"transport-protocol {wanted} is not made from {protocol}: media passes unchanged" for protocol in kept]

@@ -16,6 +16,8 @@ CONTROL_PURE = (
     "control.ng.bencode",
     "control.ng.message",
     "control.ng.flags",
+    "control.ng.needed",
+    "control.ng.offeranswer",
     "control.ng.commands",
     "control.ng.report",
     "control.sdp",
