@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -43,6 +43,13 @@ class Interface(NamedTuple):
 
     name: str
     address: str
+    advertised: str = ""
+    """What the SDP shows in the address's place; empty for the address itself."""
+    port_min: int = 0
+    """Lowest port of this address, 0 for what `port-min` says; so does `port_max`."""
+    port_max: int = 0
+    exclude_ports: tuple[int, ...] = ()
+    """Ports of the range that are left alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,21 @@ def choice(*allowed: str) -> Callable[[str], str]:
     return read
 
 
+def decimal(what: str) -> Callable[[str], float]:
+    """A reader of numbers of 0 or more."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"must be {what}, 0 or more")
+        return value
+
+    return read
+
+
 def read_switch(text: str) -> bool:
     """A switch as the configuration file spells it."""
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -102,22 +124,28 @@ def read_switch(text: str) -> bool:
         raise ValueError("must be true or false") from None
 
 
+def read_address(text: str) -> str:
+    """One unicast address in canonical text."""
+    try:
+        found = ip_address(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no IPv4 or IPv6 address") from None
+    if found.is_multicast or found.is_unspecified or "%" in text:
+        raise ValueError("must be one address of this host, which the SDP can name")
+    return str(found)
+
+
 def read_interface(text: str) -> Interface:
-    """`[NAME/]ADDRESS`; IPv4 only so far."""
-    name, slash, address = text.rpartition("/")
+    """`[NAME/]ADDRESS[!ADVERTISED]`, IPv4 or IPv6."""
+    name, slash, addresses = text.rpartition("/")
     if slash and not name:
         raise ValueError("has an empty name before the slash; write NAME/ADDRESS")
-    if "!" in address:
-        raise ValueError("has an advertised address (ADDRESS!ADVERTISED), which this version does not support")
-    try:
-        local = ip_address(address)
-    except ValueError:
-        raise ValueError("must be an IPv4 address of this host, or NAME/ADDRESS") from None
-    if not isinstance(local, IPv4Address):
-        raise ValueError("is an IPv6 address; this version relays IPv4 only")
-    if local.is_multicast or local.is_unspecified:
-        raise ValueError("must be one address of this host, which the SDP can name")
-    return Interface(name or "default", str(local))
+    local, mark, advertised = addresses.partition("!")
+    address = read_address(local)
+    shown = read_address(advertised) if mark else ""
+    if shown and (":" in shown) != (":" in address):
+        raise ValueError("must advertise an address of the same family")
+    return Interface(name or "default", address, "" if shown == address else shown)
 
 
 def read_listener(text: str) -> Endpoint:
@@ -130,6 +158,13 @@ def read_listener(text: str) -> Endpoint:
         return Endpoint(str(ip_address(ip)), whole(1, 65535, "a port")(port))
     except ValueError:
         raise ValueError("must be PORT, IP:PORT or [IPv6]:PORT, port 1 to 65535") from None
+
+
+def read_url(text: str) -> str | None:
+    """An http or https URL; empty for none."""
+    if text and not text.startswith(("http://", "https://")):
+        raise ValueError("must be a URL, http://HOST[:PORT]/PATH")
+    return text or None
 
 
 def read_network(text: str) -> Network:
@@ -151,7 +186,7 @@ class Config:
         (),
         read_interface,
         "local address for media; the first one is used where the proxy names none",
-        "[NAME/]ADDRESS",
+        "[NAME/]ADDRESS[!ADVERTISED]",
         short="i",
         shown="the address of the default route",
         repeat=True,
@@ -173,6 +208,23 @@ class Config:
         shown="private, link-local and loopback networks",
         repeat=True,
     )
+    listen_tcp_ng: tuple[Endpoint, ...] = option(
+        (),
+        read_listener,
+        "where ng commands arrive over TCP",
+        "[IP:]PORT",
+        short="N",
+        shown="none",
+        repeat=True,
+    )
+    listen_http: tuple[Endpoint, ...] = option(
+        (), read_listener, "where ng commands arrive over HTTP and WebSocket", "[IP:]PORT", shown="none", repeat=True
+    )
+    listen_https: tuple[Endpoint, ...] = option(
+        (), read_listener, "the same over TLS", "[IP:]PORT", shown="none", repeat=True
+    )
+    https_cert: str = option("", str, "certificate chain of listen-https, in PEM", "FILE", shown="none")
+    https_key: str = option("", str, "its private key", "FILE", shown="in the file of https-cert")
     foreground: bool = option(
         False, read_switch, "accepted for rtpengine's users: hairpin always stays in the foreground", short="f"
     )
@@ -219,6 +271,51 @@ class Config:
         "N",
         shown="no limit",
     )
+    max_load: float = option(
+        0.0,
+        decimal("a load average"),
+        "refuse offers of new calls while the host's load of the last minute is above this",
+        "LOAD",
+        shown="no limit",
+    )
+    max_cpu: float = option(
+        0.0,
+        decimal("a percentage"),
+        "refuse offers of new calls while the host's CPUs together are busier than this many percent",
+        "PERCENT",
+        shown="no limit",
+    )
+    max_bandwidth: int = option(
+        0,
+        whole(0, None, "bytes per second"),
+        "refuse offers of new calls while more media than this arrives, in bytes per second",
+        "BYTES",
+        shown="no limit",
+    )
+    b2b_url: str | None = option(
+        None,
+        read_url,
+        "whom to tell by XMLRPC of calls that ended by a timeout; %% in it stands for the proxy's address",
+        "URL",
+        short="b",
+        shown="nobody",
+    )
+    xmlrpc_format: int = option(
+        0,
+        whole(0, 2, "a format"),
+        "how to tell: 0 SEMS, di.terminate_call with the tags; 1 the Call-ID alone; 2 Kamailio, dlg.terminate_dlg",
+        "N",
+        short="x",
+    )
+    sip_source: bool = option(
+        False, read_switch, "send media to where a party's signalling came from, whatever address its SDP names"
+    )
+    endpoint_learning: str = option(
+        "delayed",
+        choice("delayed", "immediate", "off", "heuristic"),
+        "how a port finds out where its party sends from, where the proxy does not say",
+        "delayed|immediate|off|heuristic",
+    )
     max_addresses: int = option(
         16,
         whole(1, 16, "a number of addresses"),
@@ -227,10 +324,10 @@ class Config:
     )
     dataplane: str = option(
         "auto",
-        choice("auto", "xdp", "xdp-generic", "memory"),
-        "what forwards media: auto takes native XDP where the interface has it and generic XDP elsewhere; "
-        "memory keeps rules and forwards nothing",
-        "auto|xdp|xdp-generic|memory",
+        choice("auto", "xdp", "xdp-generic", "userspace", "memory"),
+        "what forwards media: auto takes the best that works, native XDP, generic XDP or userspace, which is a socket "
+        "for each port; memory keeps rules and forwards nothing",
+        "auto|xdp|xdp-generic|userspace|memory",
     )
     attach: tuple[str, ...] = option(
         (),
@@ -400,6 +497,8 @@ def _check(config: Config) -> None:
         )
     if not config.listen_ng:
         raise ConfigError("listen-ng is empty: no proxy could reach the relay; leave it out for 127.0.0.1:2223")
+    if config.listen_https and not config.https_cert:
+        raise ConfigError("listen-https needs a certificate: name its file with https-cert")
     addresses = [interface.address for interface in config.interface]
     if len(set(addresses)) > config.max_addresses:
         raise ConfigError(f"{len(set(addresses))} local addresses, but max-addresses is {config.max_addresses}")

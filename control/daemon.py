@@ -38,7 +38,7 @@ from relay.nic.portreserve import PortReservation
 from relay.nic.sockets import busy_udp_ports
 from relay.ports import Interface, PortPool
 from relay.registry import Registry, Settings
-from relay.types import Endpoint
+from relay.types import Endpoint, Learning
 
 log = logging.getLogger("hairpin")
 
@@ -280,10 +280,12 @@ def _interfaces(config: Config) -> list[Interface]:
     """The logical interfaces; those that share an address share its ports."""
     pools: dict[str, PortPool] = {}
     found = []
-    for name, address in config.interface or (default_interface(),):
-        if address not in pools:
-            pools[address] = PortPool(config.port_min, config.port_max, random.SystemRandom().random)
-        found.append(Interface(name, address, address, pools[address]))
+    for given in config.interface or (default_interface(),):
+        if given.address not in pools:
+            low, high = given.port_min or config.port_min, given.port_max or config.port_max
+            pools[given.address] = PortPool(low, high, random.SystemRandom().random)
+        shown = given.advertised or given.address
+        found.append(Interface(given.name, given.address, shown, pools[given.address]))
     return found
 
 
@@ -313,6 +315,8 @@ def _settings(config: Config, own: tuple[Network, ...]) -> Settings:
         delete_delay=config.delete_delay,
         max_sessions=config.max_sessions,
         tos=config.tos,
+        learning=Learning(config.endpoint_learning),
+        sip_source=config.sip_source,
         denied=(*config.deny_peer, *own),
     )
 

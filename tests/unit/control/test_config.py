@@ -73,6 +73,15 @@ def test_a_later_single_value_wins() -> None:
     assert load(["--timeout=1", "--timeout=2"], NOWHERE).timeout == 2
 
 
+def test_an_interface_has_a_family_and_may_advertise_another_address() -> None:
+    config = load(["-i", "in/2001:DB8::1!2001:db8::2;in/10.0.0.1!192.0.2.1;10.0.0.2!10.0.0.2"], NOWHERE)
+    assert config.interface == (
+        Interface("in", "2001:db8::1", "2001:db8::2"),
+        Interface("in", "10.0.0.1", "192.0.2.1"),
+        Interface("default", "10.0.0.2"),
+    )
+
+
 @pytest.mark.parametrize(("table", "instance"), [("-1", 0), ("0", 0), ("5", 5)])
 def test_the_peers_no_kernel_table_is_the_first_instance(table: str, instance: int) -> None:
     assert load([f"--table={table}"], NOWHERE).instance == instance
@@ -98,17 +107,16 @@ def test_listeners(listener: str, expected: Endpoint) -> None:
         ("--timeout=-1", "--timeout=-1: must be whole seconds, 0 or more"),
         ("--log-level=8", "--log-level=8: must be a syslog level from 0 to 7"),
         ("--tos=256", "--tos=256: must be a TOS byte (-1 leaves each packet's own) from -1 to 255"),
-        ("--dataplane=dpdk", "--dataplane=dpdk: must be one of auto, xdp, xdp-generic, memory"),
+        ("--dataplane=dpdk", "--dataplane=dpdk: must be one of auto, xdp, xdp-generic, userspace, memory"),
         ("--listen-ng=proxy:2223", "--listen-ng=proxy:2223: must be PORT, IP:PORT or [IPv6]:PORT, port 1 to 65535"),
         ("--listen-ng=127.0.0.1:0", "--listen-ng=127.0.0.1:0: must be PORT, IP:PORT or [IPv6]:PORT, port 1 to 65535"),
         ("--listen-ng=:2223", "--listen-ng=:2223: must be PORT, IP:PORT or [IPv6]:PORT, port 1 to 65535"),
-        (
-            "--interface=10.0.0.1!192.0.2.1",
-            "--interface=10.0.0.1!192.0.2.1: has an advertised address (ADDRESS!ADVERTISED), "
-            "which this version does not support",
-        ),
-        ("--interface=::1", "--interface=::1: is an IPv6 address; this version relays IPv4 only"),
-        ("--interface=eth0", "--interface=eth0: must be an IPv4 address of this host, or NAME/ADDRESS"),
+        ("--interface=10.0.0.1!::1", "--interface=10.0.0.1!::1: must advertise an address of the same family"),
+        ("--interface=10.0.0.1!", "--interface=10.0.0.1!: '' is no IPv4 or IPv6 address"),
+        ("--max-load=lots", "--max-load=lots: must be a load average, 0 or more"),
+        ("--max-cpu=nan", "--max-cpu=nan: must be a percentage, 0 or more"),
+        ("--b2b-url=proxy", "--b2b-url=proxy: must be a URL, http://HOST[:PORT]/PATH"),
+        ("--listen-https=443", "listen-https needs a certificate: name its file with https-cert"),
         ("--interface=/10.0.0.1", "--interface=/10.0.0.1: has an empty name before the slash; write NAME/ADDRESS"),
         ("--interface=0.0.0.0", "--interface=0.0.0.0: must be one address of this host, which the SDP can name"),
         (
@@ -196,6 +204,6 @@ def test_every_option_is_in_the_help() -> None:
     assert all(f"--{name}" in words for name, _, _ in options())
 
 
-@pytest.mark.parametrize(("name", "default"), [(n, d) for n, _, d in options() if isinstance(d, int | str) and d != ""])
+@pytest.mark.parametrize(("name", "default"), [(n, d) for n, _, d in options() if isinstance(d, int | float | str) and d != ""])
 def test_a_default_can_be_written_in_the_file(name: str, default: object) -> None:
     assert from_file(f"[rtpengine]\n{name} = {default}\n") == {name.replace("-", "_"): default}
