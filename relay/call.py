@@ -89,7 +89,7 @@ class Who(NamedTuple):
 class Leg:
     """One party of a call."""
 
-    __slots__ = ("asymmetric", "created", "interface", "label", "medias", "received_from", "tags")
+    __slots__ = ("asymmetric", "created", "interface", "label", "medias", "memory", "received_from", "tags")
 
     def __init__(self, interface: Interface, now: float) -> None:
         self.interface = interface
@@ -100,6 +100,8 @@ class Leg:
         self.received_from: str | None = None
         self.asymmetric = False
         self.medias: list[Media] = []
+        self.memory: object | None = None
+        """Whatever the control plane remembers of this party; nothing in here reads it."""
 
     @property
     def tag(self) -> str:

@@ -19,7 +19,7 @@ from math import inf
 from typing import NamedTuple
 
 from relay import rtcp
-from relay.call import DEFAULT_TOS, Call, Media, Signal, Stream
+from relay.call import DEFAULT_TOS, Call, Leg, Media, Signal, Stream
 from relay.dataplane import Dataplane
 from relay.errors import CallError, HairpinError, UnknownCall
 from relay.flows import Screen, difference, rules
@@ -69,6 +69,8 @@ class Outcome(NamedTuple):
     call: Call
     media: list[LocalMedia]
     warnings: list[str]
+    far: Leg
+    """The party that is shown `media`."""
     fresh: bool = False
     """The offer made the call."""
 
@@ -198,7 +200,7 @@ class Registry:
             call.answered = False
             self._revive(call, now)
         warnings += call.refusals(number)
-        return Outcome(call, shown, warnings, fresh)
+        return Outcome(call, shown, warnings, call.legs[1 - number], fresh)
 
     def answer(
         self,
@@ -228,7 +230,7 @@ class Registry:
         self._apply(call, now)
         if call.deleted is not None:
             self._revive(call, now)
-        return Outcome(call, shown, call.refusals(number))
+        return Outcome(call, shown, call.refusals(number), call.legs[1 - number])
 
     def delete(
         self,
