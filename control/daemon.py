@@ -27,6 +27,7 @@ from control.config import LOCAL_NETWORKS, Config, ConfigError, Network, load
 from control.config import Interface as InterfaceSpec
 from control.ng.commands import Commands
 from control.ng.server import NgServer
+from control.ng.service import Service
 from control.ops import place
 from control.ops.console import Console
 from control.ops.operators import OperatorSocket
@@ -126,13 +127,14 @@ class Relay:
     """All parts of a running relay."""
 
     def __init__(
-        self, config: Config, plane: Dataplane, registry: Registry, commands: Commands, server: NgServer
+        self, config: Config, plane: Dataplane, registry: Registry, commands: Commands, service: Service
     ) -> None:
         self.config = config
         self.plane = plane
         self.registry = registry
         self.commands = commands
-        self.server = server
+        self.service = service
+        self.server = NgServer(service)
         self.socket_path = Path()
         self.keep_ports: Callable[[], str] = str
         self.reserved = ""
@@ -154,8 +156,8 @@ class Relay:
         stack.push_async_callback(plane.close)
         await plane.start(registry)
         commands = Commands(registry, time.monotonic(), time.time() - time.monotonic(), chronicle.of_trouble)
-        server = NgServer(commands.handle, config.ng_allow, time.monotonic)
-        relay = cls(config, plane, registry, commands, server)
+        service = Service(commands.handle, config.ng_allow, time.monotonic)
+        relay = cls(config, plane, registry, commands, service)
         relay.keep_ports = _reserve(config, plane, claim, stack)
         relay.reserved = relay.keep_ports()
         relay.skip_busy_ports()
@@ -243,7 +245,11 @@ class Relay:
 
     def _ng_counters(self) -> dict[str, dict[str, int]]:
         per_source = {f"ng requests from {ip}": dict(counts) for ip, counts in self.commands.counts.items()}
-        datagrams = {**self.server.statistics(), "ignored_keys": self.commands.ignored}
+        datagrams = {
+            **self.service.statistics(),
+            "receive_drops": self.server.drops(),
+            "ignored_keys": self.commands.ignored,
+        }
         return {**per_source, "ng datagrams": datagrams}
 
 

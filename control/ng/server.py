@@ -11,31 +11,20 @@ import ipaddress
 import logging
 import socket
 import struct
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
-from control.ng import message
+from control.ng.service import Service
 from relay.types import Endpoint
 
-__all__ = ["Counters", "NgServer"]
+__all__ = ["NgServer"]
 
 log = logging.getLogger(__name__)
 
-Handler = Callable[[dict[str, Any], Endpoint, float], dict[str, Any]]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 MAX_DATAGRAM = 65_535
-MAX_REPLY = 65_507
-"""UDP payload that fits into an IPv4 packet."""
 BATCH = 64
 """Datagrams read per wake-up, so that a flood leaves time to everything else."""
 RECEIVE_BUFFER = 8 << 20
 """Bytes of socket buffer: what proxies send while the daemon is busy for a second or two."""
-MAX_KNOWN_SOURCES = 4096
-"""Sources whose verdict of the allow list is remembered."""
-COMPLAINT_INTERVAL = 1.0
-"""Seconds between two log lines of one kind that strangers or broken requests could cause at will."""
 
 # Linux numbers that the socket module of Python 3.11 does not name.
 SO_RCVBUFFORCE = 33
@@ -47,46 +36,12 @@ CONTROL_SIZE = 64
 """Room for one pktinfo of either family."""
 
 
-@dataclass(slots=True)
-class Counters:
-    """What became of the datagrams."""
-
-    requests: int = 0
-    """Handed to the handler."""
-    repeats: int = 0
-    """Answered from memory, or waiting for the first one's reply."""
-    replies: int = 0
-    """Datagrams sent."""
-    malformed: int = 0
-    """No ng message; answered with an error where there was a cookie."""
-    strangers: int = 0
-    """From an address that may not command the relay; not answered."""
-    failures: int = 0
-    """The handler raised: a fault of the relay's, with a traceback in the log."""
-    oversize: int = 0
-    """The reply did not fit a datagram; an error went out instead."""
-    unsent_full: int = 0
-    """The socket's send buffer was full; the proxy's repeat gets the reply."""
-    unsent_error: int = 0
-    """The kernel refused to send."""
-
-
 class NgServer:
-    """Answers ng requests on any number of UDP addresses.
+    """Brings `service` the requests of any number of UDP addresses."""
 
-    `handle` turns a request's dictionary, its sender and the time into the reply's dictionary. Only sources in `allow`
-    are heard on listeners that are not on loopback. `clock` gives monotonic seconds.
-    """
-
-    def __init__(self, handle: Handler, allow: Sequence[Network], clock: Callable[[], float]) -> None:
-        self.counters = Counters()
-        self._handle = handle
-        self._allow = tuple(allow)
-        self._clock = clock
-        self._cookies = message.CookieCache()
+    def __init__(self, service: Service) -> None:
+        self.service = service
         self._listeners: list[_Listener] = []
-        self._known: dict[str, bool] = {}
-        self._complained: dict[str, float] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -94,14 +49,9 @@ class NgServer:
         """Where the server listens, with the port the kernel chose where it was asked for port 0."""
         return [listener.endpoint for listener in self._listeners]
 
-    def statistics(self) -> dict[str, int]:
-        """The counters, what the kernel dropped because the daemon did not read in time, and the memory of replies."""
-        return {
-            **asdict(self.counters),
-            "receive_drops": sum(listener.drops() for listener in self._listeners),
-            "remembered": len(self._cookies),
-            "remembered_too_many": self._cookies.crowded,
-        }
+    def drops(self) -> int:
+        """Datagrams the kernel dropped because the daemon did not read in time."""
+        return sum(listener.drops() for listener in self._listeners)
 
     async def start(self, endpoint: Endpoint) -> None:
         """Listen on one more address; port 0 takes a free one. Raises OSError that names the address it cannot have."""
@@ -109,7 +59,7 @@ class NgServer:
         self._listeners.append(listener)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(listener.socket.fileno(), self._readable, listener)
-        log.info("ng: listening on %s, %s", listener.endpoint, self._who(listener))
+        log.info("ng: listening on %s, %s", listener.endpoint, self.service.open_to(listener.endpoint))
         if listener.buffer < RECEIVE_BUFFER:
             log.info("ng: receive buffer is %d kB (net.core.rmem_max limits it)", listener.buffer >> 10)
 
@@ -122,100 +72,37 @@ class NgServer:
             listener.socket.close()
             log.info("ng: closed %s", listener.endpoint)
 
-    def _who(self, listener: _Listener) -> str:
-        if listener.loopback:
-            return "from this host"
-        return "from " + (", ".join(map(str, self._allow)) or "nobody (no network is allowed)")
-
     def _readable(self, listener: _Listener) -> None:
-        now = self._clock()
+        now = self.service.clock()
         for _ in range(BATCH):
             try:
                 datagram, source, local = listener.receive()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                self._complain("receive", "ng: cannot receive on %s: %s", listener.endpoint, error)
+                self.service.complain("receive", "ng: cannot receive on %s: %s", listener.endpoint, error)
                 return
             self._datagram(listener, datagram, source, local, now)
 
     def _datagram(self, listener: _Listener, datagram: bytes, address: Address, local: bytes, now: float) -> None:
         source = Endpoint(address[0], address[1])
-        if not listener.loopback and not self._allowed(source.ip):
-            self.counters.strangers += 1
-            self._complain("stranger", "ng: %s is not in the allowed networks, not answered", source)
+        if not listener.loopback and not self.service.allowed(source.ip):
+            self.service.stranger(source)
             return
-        for reply in self.answer(datagram, source, now):
+        for reply in self.service.answer(datagram, source, now):
             self._send(listener, reply, address, local)
 
-    def answer(self, datagram: bytes, source: Endpoint, now: float) -> list[bytes]:
-        """The datagrams to send back for one received: none, one, or several where repeats had been waiting."""
-        cookie = datagram[: datagram.find(b" ", 0, message.MAX_COOKIE + 1) + 1]
-        if not cookie.strip():
-            self._malformed(source, "No cookie in message")
-            return []
-        exchange, repeated = self._cookies.begin(source, cookie, datagram, now)
-        if repeated:
-            self.counters.repeats += 1
-            return [exchange.reply] if exchange.reply is not None else []
-        reply = self._reply(datagram, source, now)
-        return [reply] * self._cookies.finish(exchange, reply)
-
-    def _reply(self, datagram: bytes, source: Endpoint, now: float) -> bytes:
-        try:
-            request = message.decode(datagram)
-        except message.MessageError as error:
-            self._malformed(source, f"{error} ({error.detail})" if error.detail else str(error))
-            return _error(error.cookie or b"", error.encoding, str(error))
-        self.counters.requests += 1
-        try:
-            reply = message.encode(request.cookie, request.encoding, self._handle(request.body, source, now))
-        except Exception:
-            self.counters.failures += 1
-            self._complain("failure", "ng: request from %s failed", source, exc_info=True)
-            return _error(request.cookie, request.encoding, "Internal error")
-        if len(reply) > MAX_REPLY:
-            self.counters.oversize += 1
-            self._complain("oversize", "ng: a reply of %d bytes to %s does not fit a datagram", len(reply), source)
-            return _error(request.cookie, request.encoding, "Reply too large")
-        return reply
-
     def _send(self, listener: _Listener, reply: bytes, address: Address, local: bytes) -> None:
+        counters = self.service.counters
         try:
             listener.send(reply, address, local)
         except (BlockingIOError, InterruptedError):
-            self.counters.unsent_full += 1
+            counters.unsent_full += 1
         except OSError as error:
-            self.counters.unsent_error += 1
-            self._complain("send", "ng: cannot send %d bytes to %s: %s", len(reply), address[0], error)
+            counters.unsent_error += 1
+            self.service.complain("send", "ng: cannot send %d bytes to %s: %s", len(reply), address[0], error)
         else:
-            self.counters.replies += 1
-
-    def _malformed(self, source: Endpoint, reason: str) -> None:
-        self.counters.malformed += 1
-        self._complain("malformed", "ng: no ng message from %s: %s", source, reason)
-
-    def _allowed(self, ip: str) -> bool:
-        """Whether a source may command the relay. The verdict is kept: working it out costs as much as a request."""
-        verdict = self._known.get(ip)
-        if verdict is None:
-            if len(self._known) >= MAX_KNOWN_SOURCES:
-                self._known.clear()
-            address = ipaddress.ip_address(ip.partition("%")[0])
-            verdict = self._known[ip] = any(address in network for network in self._allow)
-        return verdict
-
-    def _complain(self, kind: str, text: str, *arguments: object, exc_info: bool = False) -> None:
-        """Log what others can cause at will, at most one line of a kind per interval."""
-        now = self._clock()
-        if now - self._complained.get(kind, float("-inf")) < COMPLAINT_INTERVAL:
-            return
-        self._complained[kind] = now
-        log.error(text, *arguments, exc_info=True) if exc_info else log.warning(text, *arguments)
-
-
-def _error(cookie: bytes, encoding: message.Encoding, reason: str) -> bytes:
-    return message.encode(cookie, encoding, {"result": "error", "error-reason": reason})
+            counters.replies += 1
 
 
 Address = tuple[Any, ...]

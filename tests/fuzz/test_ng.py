@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from control.ng import bencode
 from control.ng.message import CookieCache, Encoding, MessageError, decode, encode
-from control.ng.server import NgServer
+from control.ng.service import Service
 from relay.types import Endpoint
 
 SOURCES = [Endpoint("10.0.0.1", 5000), Endpoint("10.0.0.1", 5001), Endpoint("2001:db8::1", 5000)]
@@ -32,7 +32,7 @@ datagrams = st.binary(max_size=100) | st.builds(
 )
 
 
-def echo(body: dict[str, Any], source: Endpoint, now: float) -> dict[str, Any]:
+def echo(body: dict[str, Any], source: Endpoint, now: float, room: int | None = 0) -> dict[str, Any]:
     """Everything a request can hold comes back, where the reply's encoding can hold it."""
     return {"result": "ok", "body": body}
 
@@ -59,8 +59,8 @@ def test_a_datagram_is_a_request_or_an_error_with_a_text(datagram: bytes) -> Non
 @example(b'c {"a":"\\ud800"}')
 @example(b'c {"\\udfff":NaN}')
 def test_every_datagram_with_a_cookie_gets_one_readable_reply(datagram: bytes) -> None:
-    server = NgServer(echo, [], lambda: 0.0)
-    replies = server.answer(datagram, SOURCES[0], 0.0)
+    service = Service(echo, [], lambda: 0.0)
+    replies = service.answer(datagram, SOURCES[0], 0.0)
     if datagram.partition(b" ")[0].strip() and b" " in datagram:
         (reply,) = replies
         assert decode(reply).cookie == datagram.partition(b" ")[0]

@@ -113,8 +113,8 @@ def breach(module: str, imported: str) -> str | None:
 
 
 def shared_adapter_package(module: str, imported: str) -> bool:
-    """The operators' socket is one adapter in several files; others have one file each and do not meet."""
-    return within(module, ("control.ops",)) and within(imported, ("control.ops",))
+    """The operators' socket and ng's transports are one adapter in several files; others have one file each."""
+    return any(within(module, package) and within(imported, package) for package in (("control.ops",), ("control.ng",)))
 
 
 FILES = sorted(path for folder in ("relay", "control") for path in (ROOT / folder).rglob("*.py"))

@@ -8,7 +8,7 @@ import pytest
 
 from control.ng import bencode, message
 from control.ng.commands import Commands
-from control.ng.server import NgServer
+from control.ng.service import Service
 from control.sdp.model import SdpError
 from relay.types import Endpoint
 from tests.calls import ALICE, BOB, HOST, PROXY, Stage, above, sdp
@@ -97,14 +97,14 @@ def test_nothing_is_left_of_a_new_call_that_cannot_be_passed_on(stage: Stage) ->
 
 @pytest.mark.parametrize("encoding", message.Encoding)
 def test_nothing_is_left_of_a_new_call_whose_reply_fits_no_datagram(stage: Stage, encoding: message.Encoding) -> None:
-    server = NgServer(lambda body, source, now: stage.commands.handle(body, source, stage.now), [], lambda: stage.now)
+    service = Service(stage.commands.handle, [], lambda: stage.now)
     filler = "\1" if encoding is message.Encoding.JSON else "x" * 6  # one character, six bytes
     for size, result in (("100", "ok"), ("9000", "ok"), ("10200", "error")):
         request = {"command": "offer", "call-id": size, "from-tag": "a", "sdp": sdp(ALICE, "a=x:" + filler * int(size))}
-        (reply,) = server.answer(message.encode(size.encode(), encoding, request), PROXY, stage.now)
+        (reply,) = service.answer(message.encode(size.encode(), encoding, request), PROXY, stage.now)
         assert message.decode(reply).body["result"] == result
         assert (stage.registry.find(size) is not None) == (result == "ok")
-    assert server.counters.oversize == server.counters.failures == 0
+    assert service.counters.oversize == service.counters.failures == 0
     stage.check()
 
 
