@@ -32,6 +32,11 @@ class Options:
     to_tag: str | None = None
     via_branch: str | None = None
     label: str | None = None
+    to_label: str | None = None
+    address: str | None = None
+    """IP address of a party's media or signalling, by which a command selects it."""
+    whole_call: bool = False
+    """A command concerns all parties, whoever is named (`all`)."""
     received_from: str | None = None
     """IP address the SIP message came from."""
     sip_code: int | None = None
@@ -52,6 +57,8 @@ class Options:
     """A delete goes by the to-tag (flag `to-tag`)."""
     fast: bool = False
     """A delete is answered without counters."""
+    full: bool = False
+    """A report may be as long as a datagram can be."""
     limit: int = 32
     """Of a list."""
     replace_origin: bool = False
@@ -202,6 +209,14 @@ def _received_from(options: Options, value: object) -> bool:
     return False
 
 
+def _media_address(options: Options, value: object) -> bool:
+    """The IP address of a party; what is none selects nobody, and is kept for the error to name."""
+    if not isinstance(value, str) or not value:
+        return False
+    options.address = (_address(value) if len(value) <= MAX_ADDRESS else None) or value[:MAX_ADDRESS]
+    return True
+
+
 @lru_cache(maxsize=4096)
 def _address(text: str) -> str | None:
     """An IP address in canonical text, None for anything else."""
@@ -255,6 +270,9 @@ _FLAGS: dict[str, Callable[[Options], None]] = {
     "original-sendrecv": _switch("original_direction"),
     "to-tag": _switch("match_to_tag"),
     "fast": _switch("fast"),
+    "full": _switch("full"),
+    "all": _switch("whole_call"),
+    "directional": lambda options: None,
     **{f"replace-{word}": act for word, act in _REPLACE.items()},
     **{f"ice-{word}": act for word, act in _ICE.items()},
     **{f"endpoint-learning-{word}": _switch("learning", mode) for word, mode in _LEARNING.items()},
@@ -266,6 +284,7 @@ _WORDS = {
     "via-branch": "via_branch",
     "label": "label",
     "from-label": "label",
+    "to-label": "to_label",
 }
 _KEYS: dict[str, Taker] = {
     "command": _known,
@@ -284,4 +303,6 @@ _KEYS: dict[str, Taker] = {
     "transport-protocol": _transport,
     "delete-delay": _integer("delete_delay"),
     "limit": _integer("limit"),
+    "address": _media_address,
+    "all": _each({"all": _switch("whole_call"), "none": lambda options: None}),
 }
