@@ -13,7 +13,10 @@ from setuptools import setup
 COMPILED = [
     *(f"relay/{name}.py" for name in ("call", "flows", "media", "ports", "quality", "registry", "rtcp")),
     *(f"relay/dataplane/{name}.py" for name in ("nexthops", "table", "words")),
-    *(f"control/ng/{name}.py" for name in ("bencode", "commands", "message", "needed", "offeranswer", "report")),
+    *(
+        f"control/ng/{name}.py"
+        for name in ("bencode", "commands", "message", "needed", "offeranswer", "report", "room")
+    ),
     *(f"control/sdp/{name}.py" for name in ("attributes", "model", "parse", "rewrite")),
 ]
 

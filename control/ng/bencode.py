@@ -38,6 +38,10 @@ def decode(data: bytes) -> Any:
     """The value `data` holds: dict (keys str), list, str or int. Raises BencodeError for anything else."""
     if len(data) > MAX_SIZE:
         raise BencodeError(f"{len(data)} bytes are more than {MAX_SIZE}")
+    return _read(data)
+
+
+def _read(data: bytes) -> Any:
     text = data.decode("latin-1")  # one character per byte, whatever the bytes are: offsets stay those of the data
     value, _ = _value(text, 0, 0)
     return value if data.isascii() else _utf8(value)
@@ -157,7 +161,7 @@ class Written:
 
     def value(self) -> Any:
         """What it says, for a reply in another encoding."""
-        return decode(to_bytes(self.text))
+        return _read(to_bytes(self.text))
 
 
 class Layout:

@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from control.ng import room as rooms
 from control.ng.flags import Options, parse_options
 from control.ng.needed import CommandError, call_id
 from control.ng.offeranswer import OfferAnswer, Rewrite
-from control.ng.report import call_report, statistics
+from control.ng.report import call_report
+from control.ng.statistics import statistics
 from control.sdp.model import SdpError
 from control.sdp.rewrite import rewrite
+from relay.call import Call
 from relay.errors import HairpinError
 from relay.registry import LoadLimit, Registry
 from relay.types import Endpoint
@@ -21,7 +24,27 @@ __all__ = ["CommandError", "Commands"]
 Reply = dict[str, Any]
 Note = Callable[[Mapping[str, Any], Endpoint, Reply, str], None]
 
+Handler = Callable[[Options, float, int], Reply]
+"""Options, time, and the bytes that a report may take."""
+
 NOT_FOUND = "Call-ID not found or tags didn't match"
+NOT_RECORDED = "nothing is recorded: this relay does not record"
+NOT_DONE = {
+    **dict.fromkeys(("start forwarding", "stop forwarding"), "This relay sends no copies of media to a recorder"),
+    **dict.fromkeys(("play media", "stop media"), "This relay plays no media"),
+    "play dtmf": "This relay makes no DTMF",
+    **dict.fromkeys(
+        ("publish", "subscribe request", "subscribe answer", "unsubscribe"),
+        "This relay knows no subscriptions: media goes between the two parties of an offer and its answer",
+    ),
+    **dict.fromkeys(
+        ("connect", "create", "create answer", "mesh"),
+        "This relay joins no calls: media goes between the two parties of an offer and its answer",
+    ),
+    **dict.fromkeys(("inject start", "inject stop", "transform"), "This relay neither makes nor transcodes media"),
+    "cli": "This relay has no command line over ng: use `hairpin` on its host",
+}
+"""Commands that controllers know and this relay does not do, and what it says to them."""
 
 
 class Commands:
@@ -48,7 +71,7 @@ class Commands:
         """Commands and errors, by the address they came from."""
         self._note = note
         offers = OfferAnswer(registry, rewrite)
-        self._handlers: Mapping[str, Callable[[Options, float], Reply]] = {
+        self._handlers: dict[str, Handler] = {
             "ping": self._ping,
             "offer": offers.offer,
             "answer": offers.answer,
@@ -56,10 +79,18 @@ class Commands:
             "query": self._query,
             "list": self._list,
             "statistics": self._statistics,
+            "start recording": self._record,
+            "stop recording": self._record,
+            "pause recording": self._record,
         }
 
-    def handle(self, request: Mapping[str, Any], source: Endpoint, now: float) -> Reply:
-        """The reply to one request. Raises nothing that a request can cause."""
+    def handle(
+        self, request: Mapping[str, Any], source: Endpoint, now: float, room: int | None = rooms.DATAGRAM
+    ) -> Reply:
+        """The reply to one request. Raises nothing that a request can cause.
+
+        A report is cut to `room` bytes, to the size of a datagram with the flag `full`; None: it goes over a stream.
+        """
         counts = self.counts.get(source.ip)
         if counts is None:
             counts = self._new_source(source.ip)
@@ -67,7 +98,11 @@ class Commands:
             handler = self._find(request, counts)
             options = parse_options(request)
             self.ignored += options.ignored
-            reply = handler(options, now)
+            if room is None:
+                room = rooms.STREAM
+            elif options.full and room < rooms.LARGEST:
+                room = rooms.LARGEST
+            reply = handler(options, now, room)
         except HairpinError as error:
             counts["error"] += 1
             reply = _refusal(request, error)
@@ -77,14 +112,22 @@ class Commands:
                 self._note(request, source, reply, "")
         return reply
 
-    def _find(self, request: Mapping[str, Any], counts: Counter[str]) -> Callable[[Options, float], Reply]:
+    def _find(self, request: Mapping[str, Any], counts: Counter[str]) -> Handler:
+        """What carries out the command, in whatever spelling: `block DTMF`, `block-dtmf`, `block_DTMF`."""
         command = request.get("command")
         if command is None:
             raise CommandError('Dictionary contains no key "command"')
-        handler = self._handlers.get(command) if isinstance(command, str) else None
+        if not isinstance(command, str):
+            raise CommandError("Unrecognized command")
+        handler = self._handlers.get(command)
         if handler is None:
+            command = command.lower().replace("-", " ").replace("_", " ")
+            handler = self._handlers.get(command)
+        if handler is None and command not in NOT_DONE:
             raise CommandError("Unrecognized command")
         counts[command] += 1
+        if handler is None:
+            raise CommandError(NOT_DONE[command])
         return handler
 
     def _new_source(self, ip: str) -> Counter[str]:
@@ -95,10 +138,10 @@ class Commands:
 
     # -- one method per command
 
-    def _ping(self, options: Options, now: float) -> Reply:
+    def _ping(self, options: Options, now: float, room: int) -> Reply:
         return {"result": "pong"}
 
-    def _delete(self, options: Options, now: float) -> Reply:
+    def _delete(self, options: Options, now: float, room: int) -> Reply:
         call = self.registry.delete(
             call_id(options),
             now,
@@ -110,22 +153,38 @@ class Commands:
         )
         if call is None:
             return {"result": "ok", "warning": NOT_FOUND}
-        reply = {} if options.fast else call_report(call, self.registry.plane, now, self.unix_offset)
+        reply = {} if options.fast else self._report(call, options, now, room)
         self.registry.finish(call, now)
         reply["result"] = "ok"
         return reply
 
-    def _query(self, options: Options, now: float) -> Reply:
+    def _query(self, options: Options, now: float, room: int) -> Reply:
         call = self.registry.query(call_id(options))
-        reply = call_report(call, self.registry.plane, now, self.unix_offset)
+        reply = self._report(call, options, now, room)
         reply["result"] = "ok"
         return reply
 
-    def _list(self, options: Options, now: float) -> Reply:
-        return {"calls": self.registry.call_ids(options.limit), "result": "ok"}
+    def _report(self, call: Call, options: Options, now: float, room: int) -> Reply:
+        """What is known of a call: of all its branches, or of those that the party of a tag is in."""
+        return call_report([call], self.registry.plane, now, self.unix_offset, room)
 
-    def _statistics(self, options: Options, now: float) -> Reply:
-        return {"statistics": statistics(self.registry, self.counts, now - self.started), "result": "ok"}
+    def _list(self, options: Options, now: float, room: int) -> Reply:
+        found = self.registry.call_ids(options.limit)
+        told = rooms.head(found, room)
+        reply: Reply = {"calls": told, "result": "ok"}
+        if len(told) < len(found):
+            reply["warning"] = f"cut to {room} bytes: {len(told)} of {len(found)} calls are told; {rooms.hint(room)}"
+        return reply
+
+    def _statistics(self, options: Options, now: float, room: int) -> Reply:
+        room = max(room, rooms.LARGEST)
+        reply = statistics(self.registry, self.counts, now - self.started, room)
+        reply["result"] = "ok"
+        return reply
+
+    def _record(self, options: Options, now: float, room: int) -> Reply:
+        self.registry.query(call_id(options))
+        return {"result": "ok", "warning": NOT_RECORDED}
 
 
 def _refusal(request: Mapping[str, Any], error: HairpinError) -> Reply:

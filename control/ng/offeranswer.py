@@ -9,6 +9,7 @@ from typing import Any
 from control.ng.bencode import to_bytes
 from control.ng.flags import Options
 from control.ng.needed import call_id, from_tag, sdp, to_tag
+from control.ng.room import LARGEST
 from control.sdp.model import RewriteOptions, SdpError, SessionDescription
 from control.sdp.parse import describe, parse
 from control.sdp.rewrite import rewrite
@@ -20,8 +21,6 @@ __all__ = ["OfferAnswer", "Rewrite"]
 Reply = dict[str, Any]
 Rewrite = Callable[[SessionDescription, Sequence[LocalMedia], RewriteOptions], str]
 
-MAX_TEXT = 60_000
-"""Bytes of SDP and warnings that fit a reply, which is one datagram."""
 MAX_ESCAPE = 6
 """Bytes JSON makes of one character at most."""
 
@@ -33,8 +32,11 @@ class OfferAnswer:
         self._registry = registry
         self._rewrite = rewrite
 
-    def offer(self, options: Options, now: float) -> Reply:
-        """The reply to an offer. A call that it made does not stay where its body cannot be passed on."""
+    def offer(self, options: Options, now: float, room: int) -> Reply:
+        """The reply to an offer, of LARGEST or `room` bytes at most.
+
+        A call that it made does not stay where its body cannot be passed on.
+        """
         call, tag = call_id(options), from_tag(options)
         if options.sdp == "":
             return {"result": "ok"}
@@ -42,12 +44,12 @@ class OfferAnswer:
         media = describe(session)
         outcome = self._registry.offer(call, tag, options.to_tag, media, options.signal(), now)
         try:
-            return self._reply(session, media, outcome, options)
+            return self._reply(session, media, outcome, options, room)
         except SdpError:
             self._registry.abandon(outcome, now)
             raise
 
-    def answer(self, options: Options, now: float) -> Reply:
+    def answer(self, options: Options, now: float, room: int) -> Reply:
         """The reply to an answer."""
         call, tag, answerer = call_id(options), from_tag(options), to_tag(options)
         if options.sdp == "":
@@ -55,10 +57,15 @@ class OfferAnswer:
         session = parse(sdp(options))
         media = describe(session)
         outcome = self._registry.answer(call, tag, answerer, media, options.signal(), now)
-        return self._reply(session, media, outcome, options)
+        return self._reply(session, media, outcome, options, room)
 
     def _reply(
-        self, session: SessionDescription, media: Sequence[MediaDescription], outcome: Outcome, options: Options
+        self,
+        session: SessionDescription,
+        media: Sequence[MediaDescription],
+        outcome: Outcome,
+        options: Options,
+        room: int,
     ) -> Reply:
         body = self._rewrite(session, outcome.media, options.rewriting())
         reply = {"sdp": body, "result": "ok"}
@@ -67,16 +74,16 @@ class OfferAnswer:
             warnings = [*warnings, *_unconverted(media, options.transport)]
         if warnings:
             reply["warning"] = "; ".join(warnings)
-        if not _fits(reply):
-            raise SdpError("Reply too large", f"more than {MAX_TEXT} bytes of SDP and warnings")
+        if not _fits(reply, max(room, LARGEST)):
+            raise SdpError("Reply too large", f"more than {LARGEST} bytes of SDP and warnings")
         return reply
 
 
-def _fits(reply: Reply) -> bool:
-    """Whether a reply goes into a datagram in either encoding; JSON is never the shorter one."""
-    if sum(map(len, reply.values())) * MAX_ESCAPE <= MAX_TEXT:
+def _fits(reply: Reply, room: int) -> bool:
+    """Whether a reply goes into `room` bytes in either encoding; JSON is never the shorter one."""
+    if sum(map(len, reply.values())) * MAX_ESCAPE <= room:
         return True
-    return len(to_bytes(json.dumps(reply, ensure_ascii=False))) <= MAX_TEXT
+    return len(to_bytes(json.dumps(reply, ensure_ascii=False))) <= room
 
 
 def _unconverted(media: Sequence[MediaDescription], wanted: str) -> list[str]:

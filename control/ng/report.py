@@ -1,29 +1,32 @@
-"""The counters of calls and of the relay, in the form the ng protocol gives them (query, delete, statistics)."""
+"""What the ng protocol tells of a call (query, delete): its parties, their media and streams, SSRCs and totals.
+
+A Call-ID may have several branches, each a call of two legs. The report has one entry for each tag, and shows the party
+that is in all of them, the caller, with the media of the branch that was answered.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
+from control.ng import room as rooms
 from control.ng.bencode import Layout, Written, entry, write
 from relay.call import Call, Leg, Media, Mux, Stream
 from relay.dataplane import Dataplane
 from relay.quality import Heard, Sample
-from relay.registry import Registry
 from relay.types import Endpoint, Path, StreamState
 
-__all__ = ["call_report", "statistics"]
+__all__ = ["call_report"]
 
 Report = dict[str, Any]
 
-ROOM = 50_000
-"""Bytes a report may take before detail is left out; a reply is one datagram."""
-PER_STREAM = 700
-"""More bytes than one stream takes in a report, its shares of its media and of the list of SSRCs included."""
-COPIES = 6
-"""Times a tag is written at most."""
+CUTS: Final = ("", "SSRC is left out", "SSRC and streams are left out", "SSRC, streams and tags are left out")
+"""What gives way, step by step, where a report does not fit."""
+FRAME: Final = 600
+"""Bytes of a report beside its SSRCs and tags."""
+LEAST_STREAM: Final = 200
+"""Bytes of one stream at least."""
 
 _ENDPOINT = Layout({"family": str, "address": str, "port": int})
 _COUNTS = {"packets": int, "bytes": int, "errors": int}
@@ -32,6 +35,8 @@ _STREAM = Layout(
         "local port": int,
         "local address": str,
         "family": str,
+        "endpoint": dict,
+        "advertised endpoint": dict,
         "last packet": int,
         "flags": list,
         "stats": _COUNTS,
@@ -43,109 +48,189 @@ _LEG = Layout({"tag": str, "created": int, "subscriptions": list, "subscribers":
 _TOTALS = Layout({"RTP": _COUNTS, "RTCP": _COUNTS})
 
 
-def call_report(call: Call, plane: Dataplane, now: float, unix_offset: float) -> Report:
-    """One call's tags, media, streams and totals. Where it would not fit a datagram, detail is left out."""
-    return _CallReport(call, plane, now, unix_offset).make()
+def call_report(
+    members: Sequence[Call], plane: Dataplane, now: float, unix_offset: float, room: int, first: str | None = None
+) -> Report:
+    """The calls of one Call-ID (at least one), oldest first, in one report of at most `room` bytes.
+
+    The party of the tag `first` leads. Where detail has to give way, `warning` says which and how to get it.
+    """
+    return _CallReport(members, plane, now, unix_offset).make(room, first)
+
+
+class _Party:
+    """One entry of the report: a leg, in the call whose media is shown for it."""
+
+    __slots__ = ("call", "leg", "name", "other", "subscribers")
+
+    def __init__(self, name: str, call: Call, leg: Leg, other: Leg) -> None:
+        self.name = name
+        self.call = call
+        self.leg = leg
+        self.other = other
+        self.subscribers = [other.tag]
+        """Tags of all parties that get its media, of every branch."""
 
 
 class _CallReport:
     """One report in the making. Its bulk is written in bencode at once: every call that ends has one."""
 
-    def __init__(self, call: Call, plane: Dataplane, now: float, unix_offset: float) -> None:
-        self.call = call
+    def __init__(self, members: Sequence[Call], plane: Dataplane, now: float, unix_offset: float) -> None:
+        self.members = members
         self.now = now
         self.unix_offset = unix_offset
         self.states: dict[Stream, StreamState] = {}
-        self.rtp, self.rtcp = [call.gone_rtp], [call.gone_rtcp]
-        for media, stream in call.streams():
-            assert stream.local is not None
-            state = self.states[stream] = plane.state(stream.local)
-            (self.rtp if stream is media.rtp else self.rtcp).append(state)
-        first, second = call.legs
-        names = (
-            sum(map(len, call.tags)) + sum(map(len, call.branches)) + len(first.label or "") + len(second.label or "")
-        )
-        names *= COPIES
-        self.with_tags = names < ROOM
-        self.with_media = names + PER_STREAM * len(self.states) < ROOM
+        self.rtp: list[StreamState] = []
+        self.rtcp: list[StreamState] = []
+        for call in members:
+            self.rtp.append(call.gone_rtp)
+            self.rtcp.append(call.gone_rtcp)
+            for media, stream in call.streams():
+                assert stream.local is not None
+                state = self.states[stream] = plane.state(stream.local)
+                (self.rtp if stream is media.rtp else self.rtcp).append(state)
 
-    def make(self) -> Report:
-        created = int((self.call.created + self.unix_offset) * 1_000_000)
+    def make(self, room: int, first: str | None) -> Report:
+        report = self.frame()
+        parties = self.parties(first)
+        cut = self.least_cut(room)
+        while True:
+            sources = "de" if cut else self.sources()
+            tags = self.tags(parties, cut < 2) if cut < 3 else "de"
+            if cut == 3 or rooms.fits(sources + tags, room - FRAME):
+                break
+            cut += 1
+        report["SSRC"], report["tags"] = Written(sources), Written(tags)
+        if cut:
+            report["warning"] = f"cut to {room} bytes: {CUTS[cut]}; {rooms.hint(room)}"
+        return report
+
+    def least_cut(self, room: int) -> int:
+        """What cannot fit for sure, so that nothing is written in vain for a call of very many streams or long tags."""
+        if sum([len(tag) for call in self.members for tag in call.tags]) > room:
+            return 3
+        return 2 if len(self.states) * LEAST_STREAM > room else 0
+
+    def frame(self) -> Report:
+        """What is told in any case."""
+        created = int((self.members[0].created + self.unix_offset) * 1_000_000)
         return {
             "created": created // 1_000_000,
             "created_us": created % 1_000_000,
             "created_ts": created,
-            "last signal": int(self.call.last_signal + self.unix_offset),
-            "SSRC": self.sources() if self.with_media else {},
-            "tags": self.tags() if self.with_tags else {},
-            "totals": self.totals(),
+            "last signal": int(max([call.last_signal for call in self.members]) + self.unix_offset),
+            "SSRC": {},
+            "tags": {},
+            "totals": Written(_TOTALS.fill(*_sum(self.rtp), *_sum(self.rtcp))),
         }
 
-    def tags(self) -> Written:
-        first, second = self.call.legs
-        return Written(f"d{self.leg(first, second)}{self.leg(second, first)}e")
+    # -- parties
 
-    def leg(self, leg: Leg, other: Leg) -> str:
-        """The entry of one party."""
-        tag, tied = write(leg.tag), f"l{_TIE.fill(write(other.tag), _OFFER_ANSWER)}e"
-        pairs = zip(leg.medias, other.medias, strict=True) if self.with_media else ()
-        medias = "".join([self.media(mine, theirs) for mine, theirs in pairs])
+    def parties(self, first: str | None) -> list[_Party]:
+        """One party for each tag; a party without one is named by its place."""
+        found: dict[str, _Party] = {}
+        number = 0
+        for call in self.members:
+            one, two = call.legs
+            for leg, other in ((one, two), (two, one)):
+                name = leg.tag or f"<untagged {number}>"
+                number += 1
+                known = found.get(name)
+                if known is None:
+                    found[name] = _Party(name, call, leg, other)
+                    continue
+                known.subscribers.append(other.tag)
+                if _shown_before(call, known.call):
+                    known.call, known.leg, known.other = call, leg, other
+        parties = list(found.values())
+        if first is not None:
+            parties.sort(key=lambda party: first not in party.leg.tags)
+        return parties
+
+    def tags(self, parties: Sequence[_Party], with_streams: bool) -> str:
+        return f"d{''.join([self.party(party, with_streams) for party in parties])}e"
+
+    def party(self, party: _Party, with_streams: bool) -> str:
+        """The entry of one party. It is subscribed to whom it hears; all it was offered to are subscribed to it."""
+        leg, call = party.leg, party.call
+        pairs = zip(leg.medias, party.other.medias, strict=True)
+        medias = "".join([self.media(call, mine, theirs, with_streams) for mine, theirs in pairs])
+        subscription = f"l{_TIE.fill(write(party.other.tag), _OFFER_ANSWER)}e"
+        subscribers = subscription
+        if len(party.subscribers) > 1:
+            subscribers = f"l{''.join([_TIE.fill(write(tag), _OFFER_ANSWER) for tag in party.subscribers])}e"
         more = ""
-        if self.call.branches and leg is self.call.legs[1]:
-            more += entry("via-branch", write(self.call.branches[-1]))
+        if call.branches and leg is call.legs[1]:
+            more += entry("via-branch", write(call.branches[-1]))
         if leg.label is not None:
             more += entry("label", write(leg.label))
         if len(leg.tags) > 1:
             more += entry("tag-aliases", write(leg.tags[1:]))
-        return tag + _LEG.fill(tag, int(leg.created + self.unix_offset), tied, tied, f"l{medias}e", more=more)
+        created = int(leg.created + self.unix_offset)
+        body = _LEG.fill(write(leg.tag), created, subscription, subscribers, f"l{medias}e", more=more)
+        return write(party.name) + body
 
-    def media(self, mine: Media, theirs: Media) -> str:
+    # -- media and streams
+
+    def media(self, call: Call, mine: Media, theirs: Media, with_streams: bool) -> str:
         line = mine.line
-        streams = "".join([self.stream(mine, stream) for stream in mine.streams])
+        streams = "".join([self.stream(call, mine, stream) for stream in mine.streams]) if with_streams else ""
         flags = _media_flags(mine.port is not None, theirs.sends_to(mine), mine.sends_to(theirs), line.mux is Mux.ON)
         codec = _codec(mine, self.states.get(mine.rtp))
         more = entry("codec", write(codec)) if codec is not None else ""
         return _MEDIA.fill(mine.index + 1, _word(line.kind), _word(line.protocol), flags, f"l{streams}e", more=more)
 
-    def stream(self, media: Media, stream: Stream) -> str:
-        state, local, signalled = self.states[stream], stream.local, stream.signalled
+    def stream(self, call: Call, media: Media, stream: Stream) -> str:
+        state, local = self.states[stream], stream.local
         assert local is not None
         at = self.now if state.packets != stream.count else stream.seen
         flags = _stream_flags(
             stream is media.rtp,
             media.line.mux is Mux.ON,
-            signalled is not None and stream.refusal is None,
+            stream.signalled is not None and stream.refusal is None,
             state.confirmed,
             state.path is Path.FAST,
-            self.call.strict_source,
-            self.call.media_handover,
+            state.path is Path.SOCKET,
+            call.strict_source,
+            call.media_handover,
         )
+        advertised = _endpoint(stream.signalled)
+        observed = state.observed_source
         return _STREAM.fill(
             local.port,
             _word(local.ip),
             _family(local.ip),
+            advertised if observed is None or observed == stream.signalled else _endpoint(observed),
+            advertised,
             int(at + self.unix_offset) if state.packets else 0,
             flags,
             state.packets,
             state.bytes,
             state.drops,
-            more=_of_party(signalled, state),
+            more=entry("SSRC", write(state.ssrc)) if state.ssrc is not None else "",
         )
 
-    def sources(self) -> Report:
+    # -- SSRCs
+
+    def sources(self) -> str:
         """What is known of each SSRC, with what its receiver says in RTCP."""
         found: Report = {}
-        for mine, theirs in self.call.sides():
-            state = self.states.get(mine.rtp)
-            if state is None or state.ssrc is None:
-                continue
-            report: Report = {"bytes": state.bytes, "packets": state.packets, "cumulative loss": max(state.lost, 0)}
-            if state.highest_sequence is not None:
-                report["last RTP seq"] = state.highest_sequence & 0xFFFF
-            if theirs.heard is not None and theirs.heard.ssrc == state.ssrc:
-                report.update(self.opinions(theirs.heard))
-            found[str(state.ssrc)] = report
-        return found
+        for call in self.members:
+            for mine, theirs in call.sides():
+                state = self.states.get(mine.rtp)
+                if state is not None and state.ssrc is not None:
+                    name = str(state.ssrc)
+                    if name not in found or found[name]["packets"] < state.packets:
+                        found[name] = self.source(state.ssrc, state, theirs.heard)
+        return write(found)
+
+    def source(self, ssrc: int, state: StreamState, heard: Heard | None) -> Report:
+        report: Report = {"bytes": state.bytes, "packets": state.packets, "cumulative loss": max(state.lost, 0)}
+        if state.highest_sequence is not None:
+            report["last RTP seq"] = state.highest_sequence & 0xFFFF
+        if heard is not None and heard.ssrc == ssrc:
+            report.update(self.opinions(heard))
+        return report
 
     def opinions(self, heard: Heard) -> Report:
         """What became of the reception reports on one SSRC."""
@@ -155,9 +240,12 @@ class _CallReport:
             report[name] = {**_sample(sample), "reported at": int(sample.at + self.unix_offset)}
         return report
 
-    def totals(self) -> Written:
-        """Packets that arrived, with those at ports the call has no more."""
-        return Written(_TOTALS.fill(*_sum(self.rtp), *_sum(self.rtcp)))
+
+def _shown_before(call: Call, known: Call) -> bool:
+    """Whether a party that is in both calls is shown as it is in `call`: where it talks, or talked last."""
+    if call.answered != known.answered:
+        return call.answered
+    return call.answered and call.last_signal >= known.last_signal
 
 
 def _sum(states: Sequence[StreamState]) -> tuple[int, int, int]:
@@ -170,23 +258,11 @@ def _sum(states: Sequence[StreamState]) -> tuple[int, int, int]:
     return packets, octets, drops
 
 
-def _of_party(signalled: Endpoint | None, state: StreamState) -> str:
-    """What a stream's entry has only where it is known: the party's address, as seen and as signalled, and its SSRC."""
-    more, observed = "", state.observed_source
-    if signalled is not None:
-        advertised = _endpoint(signalled)
-        seen = _endpoint(observed) if observed is not None and observed != signalled else advertised
-        more = f"{_SEEN}{seen}{_ADVERTISED}{advertised}"
-    elif observed is not None:
-        more = f"{_SEEN}{_endpoint(observed)}"
-    return more if state.ssrc is None else more + entry("SSRC", write(state.ssrc))
+def _endpoint(endpoint: Endpoint | None) -> str:
+    """Empty where it is not known."""
+    return "de" if endpoint is None else _ENDPOINT.fill(_family(endpoint.ip), write(endpoint.ip), endpoint.port)
 
 
-def _endpoint(endpoint: Endpoint) -> str:
-    return _ENDPOINT.fill(_family(endpoint.ip), write(endpoint.ip), endpoint.port)
-
-
-_SEEN, _ADVERTISED = entry("endpoint", ""), entry("advertised endpoint", "")
 _OFFER_ANSWER = write("offer/answer")
 _IPV4, _IPV6 = write("IPv4"), write("IPv6")
 _word = lru_cache(maxsize=1024)(write)
@@ -203,9 +279,16 @@ def _media_flags(initialized: bool, sends: bool, receives: bool, muxed: bool) ->
     return write([flag for flag, holds in found.items() if holds])
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=256)
 def _stream_flags(
-    rtp: bool, muxed: bool, filled: bool, confirmed: bool, fast: bool, strict_source: bool, media_handover: bool
+    rtp: bool,
+    muxed: bool,
+    filled: bool,
+    confirmed: bool,
+    fast: bool,
+    socket: bool,
+    strict_source: bool,
+    media_handover: bool,
 ) -> str:
     found = {
         "RTP": rtp,
@@ -213,6 +296,7 @@ def _stream_flags(
         "filled": filled,
         "confirmed": confirmed,
         "kernelized": fast,
+        "no kernel support": socket,
         "strict source address": strict_source,
         "media handover": media_handover,
     }
@@ -239,61 +323,3 @@ def _sample(sample: Sample) -> Report:
     if sample.round_trip is not None:
         report["round-trip time"] = report["round-trip time leg"] = round(sample.round_trip * 1_000_000)
     return report
-
-
-# -- the relay as a whole
-
-COMMANDS = ("ping", "offer", "answer", "delete", "query", "list", "statistics", "error")
-REASONS = {
-    "timeout": "timeoutsessions",
-    "silent timeout": "silenttimeoutsessions",
-    "offer timeout": "offertimeoutsessions",
-    "final timeout": "finaltimeoutsessions",
-    "deleted": "regularterminatedsessions",
-    "terminated by the operator": "forcedterminatedsessions",
-}
-
-
-def statistics(registry: Registry, commands: Mapping[str, Counter[str]], uptime: float) -> Report:
-    """The groups of `list jsonstats` that mean something here."""
-    return {
-        "currentstatistics": {
-            "sessionsown": registry.standing,
-            "sessionsforeign": 0,
-            "sessionstotal": len(registry),
-            "transcodedmedia": 0,
-        },
-        "totalstatistics": _total(registry, uptime),
-        "controlstatistics": _control(commands),
-        "interfaces": [_interface(registry, number) for number in range(len(registry.interfaces))],
-        "dataplane": {"name": registry.plane.name, **registry.plane.counters()},
-    }
-
-
-def _total(registry: Registry, uptime: float) -> Report:
-    """Since the start; packets and durations are those of ended calls."""
-    tally = registry.tally
-    return {
-        "uptime": int(uptime),
-        "managedsessions": tally.managed,
-        "rejectedsessions": tally.rejected,
-        **{name: registry.closed.get(reason, 0) for reason, name in REASONS.items()},
-        "relayedpackets": tally.packets,
-        "avgcallduration": int(tally.seconds / tally.ended) if tally.ended else 0,
-    }
-
-
-def _control(commands: Mapping[str, Counter[str]]) -> Report:
-    total: Counter[str] = Counter()
-    proxies = []
-    for ip, counts in commands.items():
-        total.update(counts)
-        proxies.append({"proxy": ip, **{f"{name}count": counts[name] for name in COMMANDS}})
-    return {"proxies": proxies, **{f"total{name}count": total[name] for name in COMMANDS}}
-
-
-def _interface(registry: Registry, number: int) -> Report:
-    interface = registry.interfaces[number]
-    pool = interface.pool
-    ports = {"min": pool.low, "max": pool.high, "used": 2 * pool.drawn, "free": 2 * pool.available}
-    return {"name": interface.name, "address": interface.address, "ports": ports}

@@ -20,6 +20,8 @@ CONTROL_PURE = (
     "control.ng.offeranswer",
     "control.ng.commands",
     "control.ng.report",
+    "control.ng.room",
+    "control.ng.statistics",
     "control.sdp",
 )
 WORLD = frozenset({"asyncio", "socket", "selectors", "time", "os", "subprocess", "threading", "random", "secrets"})

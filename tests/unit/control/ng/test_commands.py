@@ -55,7 +55,8 @@ def test_offer_and_answer_carry_the_relays_address(stage: Stage) -> None:
     [
         ({}, 'Dictionary contains no key "command"'),
         ({"command": "teleport"}, "Unrecognized command"),
-        ({"command": "play media", "call-id": "c1"}, "Unrecognized command"),
+        ({"command": "play media", "call-id": "c1"}, "This relay plays no media"),
+        ({"command": "block media now", "call-id": "c1"}, "Unrecognized command"),
         ({"command": ["ping"]}, "Unrecognized command"),
         ({"command": "offer"}, "No call-id in message"),
         ({"command": "offer", "call-id": ""}, "No call-id in message"),
@@ -266,7 +267,14 @@ def test_statistics_count_calls_commands_and_ports(standing: Stage) -> None:
     assert found["controlstatistics"]["proxies"][0]["proxy"] == PROXY.ip
     assert found["controlstatistics"]["totaloffercount"] == 2
     assert found["controlstatistics"]["totalerrorcount"] == 1
-    assert found["interfaces"][0]["ports"] == {"min": 30000, "max": 30999, "used": 4, "free": 996}
+    assert found["interfaces"][0]["ports"] == {
+        "min": 30000,
+        "max": 30999,
+        "used": 4,
+        "used_pct": "0.40",
+        "free": 996,
+        "totals": 1000,
+    }
 
 
 def test_what_is_refused_or_warned_of_is_noted_for_the_log(stage: Stage) -> None:

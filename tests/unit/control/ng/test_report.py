@@ -44,7 +44,11 @@ def test_the_keys_of_a_call(stage: Stage) -> None:
 def test_the_callee_has_no_tag_before_it_answers() -> None:
     stage = Stage()
     stage.offer()
-    assert list(stage.command("query", call_id="c1")["tags"]) == ["alice", ""]
+    tags = stage.command("query", call_id="c1")["tags"]
+    assert list(tags) == ["alice", "<untagged 1>"]
+    assert tags["<untagged 1>"]["tag"] == tags["alice"]["subscribers"][0]["tag"] == ""
+    stream = tags["<untagged 1>"]["medias"][0]["streams"][0]
+    assert stream["endpoint"] == stream["advertised endpoint"] == {}
 
 
 def test_the_keys_of_a_media(stage: Stage) -> None:
