@@ -15,13 +15,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
-from control import chronicle, supervisor
+from control import chronicle, planes, supervisor
 from control import log as logs
 from control.config import LOCAL_NETWORKS, Config, ConfigError, Network, load
 from control.config import Interface as InterfaceSpec
@@ -31,6 +31,7 @@ from control.ng.service import Service
 from control.ops import place
 from control.ops.console import Console
 from control.ops.operators import OperatorSocket
+from control.planes import Chosen
 from control.version import build, version
 from relay.dataplane import Dataplane
 from relay.errors import HairpinError
@@ -127,10 +128,11 @@ class Relay:
     """All parts of a running relay."""
 
     def __init__(
-        self, config: Config, plane: Dataplane, registry: Registry, commands: Commands, service: Service
+        self, config: Config, chosen: Chosen, registry: Registry, commands: Commands, service: Service
     ) -> None:
         self.config = config
-        self.plane = plane
+        self.chosen = chosen
+        self.plane = chosen.plane
         self.registry = registry
         self.commands = commands
         self.service = service
@@ -149,15 +151,17 @@ class Relay:
             stack.callback(supervisor.remove_pidfile, Path(config.pidfile))
         interfaces = _interfaces(config)
         own = _check_names(config, {interface.address for interface in interfaces})
-        plane = _plane(config, interfaces)
+        hearing = planes.Hearing()
+        chosen = await planes.choose(config, tuple({interface.address: None for interface in interfaces}), hearing)
+        plane = chosen.plane
+        stack.push_async_callback(plane.close)
         registry = Registry(
             plane, interfaces, _settings(config, own), time.monotonic, chronicle.of_ends(plane, time.monotonic)
         )
-        stack.push_async_callback(plane.close)
-        await plane.start(registry)
+        hearing.listener = registry
         commands = Commands(registry, time.monotonic(), time.time() - time.monotonic(), chronicle.of_trouble)
         service = Service(commands.handle, config.ng_allow, time.monotonic)
-        relay = cls(config, plane, registry, commands, service)
+        relay = cls(config, chosen, registry, commands, service)
         relay.keep_ports = _reserve(config, plane, claim, stack)
         relay.reserved = relay.keep_ports()
         relay.skip_busy_ports()
@@ -165,7 +169,7 @@ class Relay:
         return relay
 
     async def _listen(self, path: Path, stack: AsyncExitStack) -> None:
-        console = Console(self.registry, self.plane, self.status, time.monotonic, _texts(self.plane))
+        console = Console(self.registry, self.plane, self.status, time.monotonic, self.chosen.texts)
         answers = OperatorSocket(console.handlers())
         stack.push_async_callback(answers.close)
         await answers.start(path)
@@ -179,9 +183,11 @@ class Relay:
 
     def skip_busy_ports(self) -> None:
         """Leave ports alone that other programs hold."""
+        own = list(self.chosen.sockets())
         for interface in self.registry.interfaces:
+            ours = {port for ip, port in own if ip == interface.address}
             try:
-                interface.pool.skip(busy_udp_ports(interface.address))
+                interface.pool.skip(busy_udp_ports(interface.address) - ours)
             except OSError as error:
                 log.warning("cannot see which UDP ports other programs hold: %s", error)
 
@@ -309,7 +315,8 @@ def _check_names(config: Config, media: set[str]) -> tuple[Network, ...]:
     for name in config.attach:
         if name not in links:
             raise ConfigError(f"--attach={name} is no network interface here; there are {', '.join(sorted(links))}")
-    return tuple(ip_network(address) for address in sorted(own - media))
+    # Loopback addresses are for parties of a loopback media address, and for nobody else: relay.flows sees to that.
+    return tuple(ip_network(address) for address in sorted(own - media) if not ip_address(address).is_loopback)
 
 
 def _settings(config: Config, own: tuple[Network, ...]) -> Settings:
@@ -325,37 +332,6 @@ def _settings(config: Config, own: tuple[Network, ...]) -> Settings:
         sip_source=config.sip_source,
         denied=(*config.deny_peer, *own),
     )
-
-
-def _plane(config: Config, interfaces: Sequence[Interface]) -> Dataplane:
-    """What forwards; loaded only when asked for, since XDP brings libraries that others need not have."""
-    if config.dataplane == "memory":
-        from relay.dataplane.memory import MemoryDataplane
-
-        return MemoryDataplane()
-    from relay.dataplane.xdp import XdpDataplane, XdpSettings
-
-    return XdpDataplane(
-        XdpSettings(
-            addresses=tuple(dict.fromkeys(interface.address for interface in interfaces)),
-            interfaces=config.attach,
-            mode={"auto": "auto", "xdp": "native", "xdp-generic": "generic"}[config.dataplane],
-            max_addresses=config.max_addresses,
-            port_rate=config.port_rate,
-            slow_rate=config.slow_rate,
-            deny=config.deny_peer,
-            instance=config.instance,
-        )
-    )
-
-
-def _texts(plane: Dataplane) -> Mapping[str, str]:
-    """What the plane's counters mean."""
-    if plane.name == "memory":
-        return {}
-    from relay.dataplane.abi import COUNTER_TEXTS
-
-    return COUNTER_TEXTS
 
 
 def _reserve(config: Config, plane: Dataplane, claim: place.Claim, stack: AsyncExitStack) -> Callable[[], str]:

@@ -18,6 +18,7 @@ CONTROL_PURE = (
     "control.ng.flags",
     "control.ng.needed",
     "control.ng.offeranswer",
+    "control.ng.participants",
     "control.ng.commands",
     "control.ng.report",
     "control.ng.room",
@@ -55,7 +56,7 @@ ADAPTERS = Layer(
     "control, adapters",
     (*PURE_RELAY_MODULES, *CONTROL_PURE),
 )
-DAEMON = Layer("control.daemon", ("relay", "control"), frozenset({"uvloop"}))
+DAEMON = Layer("control.daemon and control.planes", ("relay", "control"), frozenset({"uvloop"}))
 
 
 def within(module: str, prefixes: tuple[str, ...]) -> bool:
@@ -71,7 +72,7 @@ def layer_of(module: str) -> Layer:
         return RELAY_PLANES
     if within(module, CONTROL_PURE):
         return CONTROL_PURE_LAYER
-    if module in ("control.daemon", "control.__main__"):
+    if module in ("control.daemon", "control.planes", "control.__main__"):
         return DAEMON
     if within(module, ("control",)):
         return ADAPTERS

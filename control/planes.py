@@ -1,0 +1,109 @@
+"""Which data plane forwards: the one that was asked for, or the best that can be had here, and why no better one.
+
+A plane shows whether it works by its start alone, so each is tried in turn: native XDP, generic XDP (the XDP plane goes
+from one to the other by itself), then sockets. Libraries are loaded for the plane that needs them only.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from control.config import Config
+from relay.dataplane import Dataplane, Listener
+from relay.errors import DataplaneError
+from relay.types import Endpoint
+
+__all__ = ["Chosen", "Hearing", "choose"]
+
+log = logging.getLogger("hairpin")
+
+_MODES = {"auto": "auto", "xdp": "native", "xdp-generic": "generic"}
+
+
+class Chosen(NamedTuple):
+    """A data plane that runs."""
+
+    plane: Dataplane
+    texts: Mapping[str, str]
+    """What its counters mean."""
+    sockets: Callable[[], Iterable[Endpoint]]
+    """The ports it holds sockets at, which no other program's are."""
+
+
+class Hearing:
+    """Listens to a plane for those who are made after it, since they install their rules in it."""
+
+    def __init__(self) -> None:
+        self.listener: Listener | None = None
+        """Whom to pass the news on to; without a rule there is none."""
+
+    def learned(self, local: Endpoint, source: Endpoint, confirmed: bool) -> None:
+        if self.listener is not None:
+            self.listener.learned(local, source, confirmed)
+
+    def rtcp(self, local: Endpoint, source: Endpoint, payload: bytes) -> None:
+        if self.listener is not None:
+            self.listener.rtcp(local, source, payload)
+
+
+async def choose(config: Config, addresses: tuple[str, ...], listener: Listener) -> Chosen:
+    """Start a plane that serves these media addresses. Raises DataplaneError saying why it cannot be had.
+
+    Whoever asks for one plane by name gets that one or an error; `auto` settles for less and says so in the log.
+    """
+    if config.dataplane == "memory":
+        return await _memory(listener)
+    if config.dataplane == "userspace":
+        return await _userspace(config, addresses, listener, "sockets were asked for")
+    loopback = [ip for ip in addresses if ip_address(ip).is_loopback]
+    if loopback and config.dataplane == "auto":
+        return await _userspace(config, addresses, listener, f"it does not serve the loopback address {loopback[0]}")
+    try:
+        return await _xdp(config, addresses, listener)
+    except DataplaneError as error:
+        if config.dataplane != "auto":
+            raise DataplaneError(f"{error}; or do without XDP: --dataplane=userspace") from error
+        log.warning("XDP cannot be had, every packet goes through a socket: %s", error)
+        return await _userspace(config, addresses, listener, str(error))
+
+
+async def _memory(listener: Listener) -> Chosen:
+    from relay.dataplane.memory import MemoryDataplane
+
+    plane = MemoryDataplane()
+    await plane.start(listener)
+    return Chosen(plane, {}, tuple)
+
+
+async def _xdp(config: Config, addresses: tuple[str, ...], listener: Listener) -> Chosen:
+    from relay.dataplane.abi import COUNTER_TEXTS
+    from relay.dataplane.xdp import XdpDataplane, XdpSettings
+
+    plane = XdpDataplane(
+        XdpSettings(
+            addresses=addresses,
+            interfaces=config.attach,
+            mode=_MODES[config.dataplane],
+            max_addresses=config.max_addresses,
+            port_rate=config.port_rate,
+            slow_rate=config.slow_rate,
+            deny=config.deny_peer,
+            instance=config.instance,
+        )
+    )
+    await plane.start(listener)
+    return Chosen(plane, COUNTER_TEXTS, tuple)
+
+
+async def _userspace(config: Config, addresses: tuple[str, ...], listener: Listener, reason: str) -> Chosen:
+    from relay.dataplane.abi import COUNTER_TEXTS
+    from relay.dataplane.userspace import COUNTER_TEXTS as OWN_TEXTS
+    from relay.dataplane.userspace import UserspaceDataplane, UserspaceSettings
+
+    settings = UserspaceSettings(addresses, config.port_rate, config.slow_rate, config.deny_peer, reason)
+    plane = UserspaceDataplane(settings)
+    await plane.start(listener)
+    return Chosen(plane, {**COUNTER_TEXTS, **OWN_TEXTS}, plane.sockets)
