@@ -108,7 +108,10 @@ class Subscription:
 
     def __init__(self, protocol: int, groups: tuple[int, ...], messages: Mapping[int, Any] | None = None) -> None:
         self._socket = open_socket(protocol, socket.SOCK_NONBLOCK)
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _EVENT_BUFFER)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _EVENT_BUFFER)
+        except PermissionError:  # an ordinary user's buffer grows to net.core.rmem_max; a loss shows as an Overrun
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _EVENT_BUFFER)
         self._marshal = Marshal()
         self._marshal.msg_map = dict(messages or {})
         for group in groups:
