@@ -84,6 +84,8 @@ class Who(NamedTuple):
     label: str | None = None
     address: str | None = None
     """IP address of its media or signalling."""
+    each: bool = False
+    """With no party named: what was switched on for single parties goes off as well."""
 
 
 class Leg:
@@ -171,6 +173,10 @@ class Call:
         """Totals of ports that are no longer this call's."""
 
     # -- who is who
+
+    def members(self) -> list[Call]:
+        """All calls under this Call-ID, one per branch, this one included, oldest first."""
+        return [self]
 
     def name(self, leg: int, tag: str | None) -> None:
         """Let `tag` name a leg from now on, unless it names one already."""

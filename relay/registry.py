@@ -56,11 +56,15 @@ class Settings:
     """Networks nothing is forwarded to, this host's own addresses that carry no media included."""
 
 
-class LoadLimit(HairpinError):
-    """An offer that would make a new call came while as many stand as may. The text is compared by Kamailio."""
+SESSION_LIMIT = "Parallel session limit reached"
+"""Why no call is added to those that stand. Kamailio compares it to the letter."""
 
-    def __init__(self) -> None:
-        super().__init__("Parallel session limit reached")
+
+class LoadLimit(HairpinError):
+    """An offer that would make a new call came while the relay takes none; the text says why."""
+
+    def __init__(self, text: str = SESSION_LIMIT) -> None:
+        super().__init__(text)
 
 
 class Outcome(NamedTuple):
@@ -114,6 +118,10 @@ class Registry:
         self.tally = Tally()
         self.closed: dict[str, int] = {}
         """Ended calls by reason."""
+        self.refuse: Callable[[], str | None] = _admit
+        """Asked before a call is made: the text of the limit that keeps it out, or None."""
+        self.draining = False
+        """No call is made; those that stand are served."""
         self._clock = clock
         self._on_close = on_close
         self._calls: dict[str, Call] = {}
@@ -333,9 +341,7 @@ class Registry:
     # -- the life of a call
 
     def _make(self, call_id: str, signal: Signal, now: float, warnings: list[str]) -> Call:
-        if 0 <= self.settings.max_sessions <= self.standing:
-            self.tally.rejected += 1
-            raise LoadLimit
+        self._admit()
         first, second = self.interfaces[0], self.interfaces[0]
         if signal.direction:
             first = self._interface(signal.direction[0], warnings)
@@ -344,6 +350,14 @@ class Registry:
         call = Call(call_id, (first, second), self._screen, now)
         call.learning = self.settings.learning
         return call
+
+    def _admit(self) -> None:
+        """Raise LoadLimit where no call may be added."""
+        full = self.draining or 0 <= self.settings.max_sessions <= self.standing
+        limit = SESSION_LIMIT if full else self.refuse()
+        if limit is not None:
+            self.tally.rejected += 1
+            raise LoadLimit(limit)
 
     def _interface(self, name: str, warnings: list[str]) -> Interface:
         found = self._by_name.get(name)
@@ -468,6 +482,10 @@ class Registry:
         if not sends:
             return settings.silent_timeout or inf, "silent timeout"
         return settings.timeout or inf, "timeout"
+
+
+def _admit() -> str | None:
+    return None
 
 
 def _offerer(call: Call, from_tag: str, to_tag: str | None) -> int:

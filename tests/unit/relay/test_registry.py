@@ -47,6 +47,26 @@ def test_no_session_at_all_may_be_the_limit() -> None:
         Stage(max_sessions=0).offer()
 
 
+def test_a_limit_of_load_keeps_new_calls_out_alone(stage: Stage) -> None:
+    stage.offer()
+    stage.registry.refuse = lambda: "Load limit exceeded"
+    with pytest.raises(LoadLimit, match=r"^Load limit exceeded$"):
+        stage.offer(call_id="c2")
+    stage.offer()
+    stage.answer()
+    assert (stage.registry.standing, stage.registry.tally.rejected) == (1, 1)
+
+
+def test_a_relay_that_drains_serves_the_calls_it_has(stage: Stage) -> None:
+    stage.offer()
+    stage.registry.draining = True
+    with pytest.raises(LoadLimit, match=r"^Parallel session limit reached$"):
+        stage.offer(call_id="c2")
+    stage.answer()
+    stage.registry.draining = False
+    stage.offer(call_id="c2")
+
+
 def test_a_deleted_call_does_not_count() -> None:
     stage = Stage(max_sessions=1)
     stage.offer()
