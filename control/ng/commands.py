@@ -10,7 +10,8 @@ from control.ng import room as rooms
 from control.ng.flags import Options, parse_options
 from control.ng.needed import CommandError, call_id
 from control.ng.offeranswer import OfferAnswer, Rewrite
-from control.ng.report import call_report
+from control.ng.participants import known_tag, members_with
+from control.ng.report import blank_report, call_report
 from control.ng.statistics import statistics
 from control.sdp.model import SdpError
 from control.sdp.rewrite import rewrite
@@ -153,20 +154,22 @@ class Commands:
         )
         if call is None:
             return {"result": "ok", "warning": NOT_FOUND}
-        reply = {} if options.fast else self._report(call, options, now, room)
+        reply = {} if options.fast else call_report([call], self.registry.plane, now, self.unix_offset, room)
         self.registry.finish(call, now)
         reply["result"] = "ok"
         return reply
 
     def _query(self, options: Options, now: float, room: int) -> Reply:
-        call = self.registry.query(call_id(options))
-        reply = self._report(call, options, now, room)
+        members = [self.registry.query(call_id(options))]
+        if options.from_tag is None and options.to_tag is None:
+            reply = call_report(members, self.registry.plane, now, self.unix_offset, room)
+        elif (tag := known_tag(options, members)) is not None:
+            members = members_with(members, tag)
+            reply = call_report(members, self.registry.plane, now, self.unix_offset, room, tag)
+        else:
+            reply = blank_report(members, self.unix_offset)
         reply["result"] = "ok"
         return reply
-
-    def _report(self, call: Call, options: Options, now: float, room: int) -> Reply:
-        """What is known of a call: of all its branches, or of those that the party of a tag is in."""
-        return call_report([call], self.registry.plane, now, self.unix_offset, room)
 
     def _list(self, options: Options, now: float, room: int) -> Reply:
         found = self.registry.call_ids(options.limit)

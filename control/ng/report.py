@@ -17,7 +17,7 @@ from relay.dataplane import Dataplane
 from relay.quality import Heard, Sample
 from relay.types import Endpoint, Path, StreamState
 
-__all__ = ["call_report"]
+__all__ = ["blank_report", "call_report"]
 
 Report = dict[str, Any]
 
@@ -58,6 +58,11 @@ def call_report(
     return _CallReport(members, plane, now, unix_offset).make(room, first)
 
 
+def blank_report(members: Sequence[Call], unix_offset: float) -> Report:
+    """The report on a tag that no party has."""
+    return {**_frame(members, (), (), unix_offset), "warning": "no party of the call has this tag"}
+
+
 class _Party:
     """One entry of the report: a leg, in the call whose media is shown for it."""
 
@@ -91,13 +96,13 @@ class _CallReport:
                 (self.rtp if stream is media.rtp else self.rtcp).append(state)
 
     def make(self, room: int, first: str | None) -> Report:
-        report = self.frame()
+        report = _frame(self.members, self.rtp, self.rtcp, self.unix_offset)
         parties = self.parties(first)
         cut = self.least_cut(room)
         while True:
             sources = "de" if cut else self.sources()
             tags = self.tags(parties, cut < 2) if cut < 3 else "de"
-            if cut == 3 or rooms.fits(sources + tags, room - FRAME):
+            if cut == 3 or rooms.fits(f"l{sources}{tags}e", room - FRAME):
                 break
             cut += 1
         report["SSRC"], report["tags"] = Written(sources), Written(tags)
@@ -110,19 +115,6 @@ class _CallReport:
         if sum([len(tag) for call in self.members for tag in call.tags]) > room:
             return 3
         return 2 if len(self.states) * LEAST_STREAM > room else 0
-
-    def frame(self) -> Report:
-        """What is told in any case."""
-        created = int((self.members[0].created + self.unix_offset) * 1_000_000)
-        return {
-            "created": created // 1_000_000,
-            "created_us": created % 1_000_000,
-            "created_ts": created,
-            "last signal": int(max([call.last_signal for call in self.members]) + self.unix_offset),
-            "SSRC": {},
-            "tags": {},
-            "totals": Written(_TOTALS.fill(*_sum(self.rtp), *_sum(self.rtcp))),
-        }
 
     # -- parties
 
@@ -246,6 +238,22 @@ def _shown_before(call: Call, known: Call) -> bool:
     if call.answered != known.answered:
         return call.answered
     return call.answered and call.last_signal >= known.last_signal
+
+
+def _frame(
+    members: Sequence[Call], rtp: Sequence[StreamState], rtcp: Sequence[StreamState], unix_offset: float
+) -> Report:
+    """What is told in any case."""
+    created = int((members[0].created + unix_offset) * 1_000_000)
+    return {
+        "created": created // 1_000_000,
+        "created_us": created % 1_000_000,
+        "created_ts": created,
+        "last signal": int(max([call.last_signal for call in members]) + unix_offset),
+        "SSRC": {},
+        "tags": {},
+        "totals": Written(_TOTALS.fill(*_sum(rtp), *_sum(rtcp))),
+    }
 
 
 def _sum(states: Sequence[StreamState]) -> tuple[int, int, int]:

@@ -116,8 +116,9 @@ def breach(module: str, imported: str) -> str | None:
 
 
 def shared_adapter_package(module: str, imported: str) -> bool:
-    """The operators' socket and ng's transports are one adapter in several files; others have one file each."""
-    return any(within(module, package) and within(imported, package) for package in (("control.ops",), ("control.ng",)))
+    """Options, the operators' socket and ng's transports are one adapter each in several files; others are one file."""
+    packages = (("control.config",), ("control.ops",), ("control.ng",))
+    return any(within(module, package) and within(imported, package) for package in packages)
 
 
 FILES = sorted(path for folder in ("relay", "control") for path in (ROOT / folder).rglob("*.py"))

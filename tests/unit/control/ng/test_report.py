@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 
-from control.ng import bencode
+from control.ng import bencode, message
+from control.ng.report import call_report
 from relay.call import Signal
 from relay.types import Endpoint, PayloadType
-from tests.calls import ALICE, BOB, HOST, PCMU, Stage, above, audio
+from tests.calls import ALICE, BOB, HOST, PCMU, PROXY, Stage, above, audio
 
 DATAGRAM = 60_000
 
@@ -142,3 +144,163 @@ def test_long_tags_fit_a_datagram(length: int) -> None:
     reply = stage.command("query", call_id="c1")
     assert len(bencode.encode(reply)) < DATAGRAM
     assert "totals" in reply
+
+
+# -- looking at a part
+
+
+@pytest.mark.parametrize(
+    ("keys", "tags"),
+    [
+        ({}, ["alice", "bob"]),
+        ({"from_tag": "alice"}, ["alice", "bob"]),
+        ({"from_tag": "bob"}, ["bob", "alice"]),
+        ({"from_tag": "alice", "to_tag": "bob"}, ["bob", "alice"]),
+        ({"from_tag": "alice", "to_tag": "mallory"}, ["alice", "bob"]),
+    ],
+)
+def test_a_query_may_name_a_party(stage: Stage, keys: dict[str, str], tags: list[str]) -> None:
+    stage.plane.arrive(stage.ports()[0], ALICE, packets=3)
+    reply = stage.command("query", call_id="c1", **keys)
+    assert list(reply["tags"]) == tags
+    assert reply["totals"]["RTP"]["packets"] == 3
+    assert "warning" not in reply
+
+
+def test_a_query_of_a_tag_that_is_not_there_finds_nobody(stage: Stage) -> None:
+    stage.plane.arrive(stage.ports()[0], ALICE, packets=3)
+    reply = stage.command("query", call_id="c1", from_tag="mallory")
+    assert (reply["result"], reply["tags"], reply["SSRC"]) == ("ok", {}, {})
+    assert reply["totals"]["RTP"] == {"packets": 0, "bytes": 0, "errors": 0}
+    assert reply["warning"] == "no party of the call has this tag"
+
+
+# -- several branches
+
+
+@pytest.fixture
+def forked() -> Stage:
+    """Alice is offered to two; the first has answered."""
+    stage = Stage()
+    for number, branch in enumerate(("b1", "b2")):
+        stage.offer(signal=Signal(via_branch=branch), call_id=branch)
+        stage.now += 1 - number
+    stage.answer(call_id="b1", tags=("alice", "bob"))
+    return stage
+
+
+def merged(stage: Stage, room: int = 8192) -> dict[str, Any]:
+    members = [stage.registry.query(name) for name in ("b1", "b2")]
+    report: dict[str, Any] = bencode.decode(bencode.encode(call_report(members, stage.plane, stage.now, 0.0, room)))
+    return report
+
+
+def test_branches_are_one_report_with_one_entry_for_each_tag(forked: Stage) -> None:
+    report = merged(forked)
+    assert list(report["tags"]) == ["alice", "bob", "<untagged 3>"]
+    assert [tag["via-branch"] for tag in list(report["tags"].values())[1:]] == ["b1", "b2"]
+    assert (report["created"], report["last signal"]) == (100, 101)
+
+
+def test_the_caller_is_shown_with_the_media_of_the_branch_that_answered(forked: Stage) -> None:
+    alice = merged(forked)["tags"]["alice"]
+    assert alice["medias"][0]["streams"][0]["local port"] == forked.ports("b1")[0].port
+    assert alice["subscriptions"] == [{"tag": "bob", "type": "offer/answer"}]
+    assert [tie["tag"] for tie in alice["subscribers"]] == ["bob", ""]
+    forked.now += 5
+    forked.answer(call_id="b2", tags=("alice", "carol"))
+    alice = merged(forked)["tags"]["alice"]
+    assert alice["medias"][0]["streams"][0]["local port"] == forked.ports("b2")[0].port
+    assert alice["subscriptions"] == [{"tag": "carol", "type": "offer/answer"}]
+
+
+def test_the_totals_are_those_of_all_branches(forked: Stage) -> None:
+    for branch, packets in (("b1", 10), ("b2", 3)):
+        for port, source in zip(forked.ports(branch), (ALICE, BOB), strict=True):
+            forked.plane.arrive(port, source, packets=packets)
+            forked.plane._states[port].ssrc = 7 if source == ALICE else port.port
+    report = merged(forked)
+    assert report["totals"]["RTP"]["packets"] == 26
+    assert report["SSRC"]["7"]["packets"] == 10
+    assert len(report["SSRC"]) == 3
+
+
+# -- cutting
+
+
+def of_lines(count: int, length: int = 5) -> Stage:
+    """A call with so many m-lines and tags so long, with packets on all streams."""
+    stage = Stage()
+    lines = [audio(Endpoint(ALICE.ip, 4000 + 2 * n)) for n in range(count)]
+    tags = ("a" * length, "b" * length)
+    stage.offer(lines, tags=(tags[0], None))
+    stage.answer(lines, tags=tags)
+    for _, stream in stage.registry.query("c1").streams():
+        assert stream.local is not None
+        assert stream.signalled is not None
+        stage.plane.arrive(stream.local, stream.signalled, packets=2)
+        stage.plane._states[stream.local].ssrc = 0xFFFF_FF00 + stream.local.port
+    return stage
+
+
+@pytest.mark.parametrize(
+    ("lines", "length", "cut"),
+    [
+        (2, 5, None),
+        (4, 150, "SSRC is left out"),
+        (20, 5, "SSRC and streams are left out"),
+        (60, 5, "SSRC, streams and tags are left out"),
+        (1, 5000, "SSRC, streams and tags are left out"),
+    ],
+)
+def test_a_report_that_is_too_long_loses_detail_but_no_totals(lines: int, length: int, cut: str | None) -> None:
+    stage = of_lines(lines, length)
+    reply = stage.command("query", call_id="c1")
+    assert len(bencode.encode(reply)) <= 8192
+    assert reply["totals"]["RTP"]["packets"] == reply["totals"]["RTCP"]["packets"] == 4 * lines
+    told = f"cut to 8192 bytes: {cut}; ask with the flag `full`, or over TCP or HTTP, for all"
+    assert reply.get("warning") == (told if cut else None)
+    medias = [media for tag in reply["tags"].values() for media in tag["medias"]]
+    assert (bool(reply["SSRC"]), len(medias)) == (cut is None, 0 if cut and "tags" in cut else 2 * lines)
+    assert all(bool(media["streams"]) == (cut is None or "streams" not in cut) for media in medias)
+
+
+@pytest.mark.parametrize(("lines", "whole"), [(20, True), (64, False)])
+def test_full_reports_are_as_long_as_a_datagram(lines: int, whole: bool) -> None:
+    reply = of_lines(lines).command("query", call_id="c1", flags=["full"])
+    assert 8192 < len(bencode.encode(reply)) <= 60_000
+    assert ("warning" in reply) == (not whole)
+    assert whole or "ask over TCP or HTTP for all" in reply["warning"]
+
+
+@pytest.mark.parametrize("encoding", message.Encoding)
+def test_a_stream_carries_all_of_it(encoding: message.Encoding) -> None:
+    stage = of_lines(64, 9000)
+    reply = stage.commands.handle({"command": "query", "call-id": "c1"}, PROXY, stage.now, None)
+    assert "warning" not in reply
+    text = message.encode(b"cookie", encoding, reply)
+    assert len(text) > 65_535
+    assert text.count(b"local port") == 64 * 4
+
+
+@pytest.mark.parametrize("length", [100, 3000])
+def test_a_report_fits_a_datagram_in_json_as_well(length: int) -> None:
+    stage = Stage()
+    tags = ("\1" * length, "\2" * length)
+    stage.offer(tags=(tags[0], None))
+    stage.answer(tags=tags)
+    for flags in ([], ["full"]):
+        reply = stage.commands.handle({"command": "query", "call-id": "c1", "flags": flags}, PROXY, stage.now)
+        assert len(message.encode(b"cookie", message.Encoding.JSON, reply)) < 65_507
+        assert "totals" in reply
+
+
+def test_a_call_of_very_many_branches_is_reported() -> None:
+    stage = Stage()
+    for number in range(200):
+        stage.offer(call_id=str(number), signal=Signal(via_branch=f"b{number}"))
+    members = [stage.registry.query(str(number)) for number in range(200)]
+    for room in (8192, 60_000, 4 << 20):
+        report = call_report(members, stage.plane, stage.now, 0.0, room)
+        assert len(bencode.encode(report)) < room
+        assert ("warning" in report) == (room < 4 << 20)
