@@ -64,7 +64,7 @@ async def choose(config: Config, addresses: tuple[str, ...], listener: Listener)
     try:
         return await _xdp(config, addresses, listener)
     except DataplaneError as error:
-        if config.dataplane != "auto":
+        if config.dataplane != "auto" or config.no_fallback:
             raise DataplaneError(f"{error}; or do without XDP: --dataplane=userspace") from error
         log.warning("XDP cannot be had, every packet goes through a socket: %s", error)
         return await _userspace(config, addresses, listener, str(error))

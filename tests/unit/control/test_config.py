@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from control.config import Config, ConfigError, Interface, load, options, parser, read_file
+from control.config import Config, ConfigError, Interface, examine, load, options, parser, read_file
 from relay.types import Endpoint
 
 NOWHERE = Path("/nonexistent/hairpin.conf")
@@ -91,13 +91,17 @@ def test_the_peers_no_kernel_table_is_the_first_instance(table: str, instance: i
 @pytest.mark.parametrize(
     ("listener", "expected"),
     [
-        ("2223", Endpoint("0.0.0.0", 2223)),
         ("localhost:2223", Endpoint("127.0.0.1", 2223)),
         ("[::1]:99", Endpoint("::1", 99)),
     ],
 )
 def test_listeners(listener: str, expected: Endpoint) -> None:
     assert load(["-n", listener], NOWHERE).listen_ng == (expected,)
+
+
+def test_a_port_alone_listens_everywhere() -> None:
+    every = [Endpoint("0.0.0.0", 2223)] + [Endpoint("::", 2223)] * Path("/proc/net/if_inet6").exists()
+    assert load(["-n", "2223;127.0.0.1:5"], NOWHERE).listen_ng == (*every, Endpoint("127.0.0.1", 5))
 
 
 @pytest.mark.parametrize(
@@ -108,9 +112,10 @@ def test_listeners(listener: str, expected: Endpoint) -> None:
         ("--log-level=8", "--log-level=8: must be a syslog level from 0 to 7"),
         ("--tos=256", "--tos=256: must be a TOS byte (-1 leaves each packet's own) from -1 to 255"),
         ("--dataplane=dpdk", "--dataplane=dpdk: must be one of auto, xdp, xdp-generic, userspace, memory"),
-        ("--listen-ng=proxy:2223", "--listen-ng=proxy:2223: must be PORT, IP:PORT or [IPv6]:PORT, port 1 to 65535"),
-        ("--listen-ng=127.0.0.1:0", "--listen-ng=127.0.0.1:0: must be PORT, IP:PORT or [IPv6]:PORT, port 1 to 65535"),
-        ("--listen-ng=:2223", "--listen-ng=:2223: must be PORT, IP:PORT or [IPv6]:PORT, port 1 to 65535"),
+        ("--listen-ng=p/q:2223", "--listen-ng=p/q:2223: 'p/q' is no name of a host"),
+        ("--listen-ng=127.0.0.1:0", "--listen-ng=127.0.0.1:0: must be PORT, IP:PORT, [IPv6]:PORT or HOST:PORT, port 1"),
+        ("--listen-ng=127.0.0.1:65536", "--listen-ng=127.0.0.1:65536: must be PORT, IP:PORT, [IPv6]:PORT or HOST:PORT"),
+        ("--listen-ng=:2223", "--listen-ng=:2223: must be PORT, IP:PORT, [IPv6]:PORT or HOST:PORT"),
         ("--interface=10.0.0.1!::1", "--interface=10.0.0.1!::1: must advertise an address of the same family"),
         ("--interface=10.0.0.1!", "--interface=10.0.0.1!: '' is no IPv4 or IPv6 address"),
         ("--max-load=lots", "--max-load=lots: must be a load average, 0 or more"),
@@ -128,8 +133,8 @@ def test_listeners(listener: str, expected: Endpoint) -> None:
             "--port-max=30002",
             "port-min 30000 and port-max 30002 leave no room for one call, which takes 4 ports",
         ),
-        ("--interface=10.0.0.1;10.0.0.1", "interface: the same NAME/ADDRESS is given twice"),
-        ("--redis=none", "there is no option --redis; `hairpin run --help` lists them"),
+        ("--no-such=none", "there is no option --no-such; `hairpin run --help` lists them"),
+        ("--recording-dr=x", "there is no option --recording-dr (did you mean recording-dir?); `hairpin run --help`"),
         ("--timeot=5", "there is no option --timeot (did you mean timeout?); `hairpin run --help` lists them"),
         ("word", "there is no option word; `hairpin run --help` lists them"),
         ("--timeout", "argument -o/--timeout: expected one argument"),
@@ -143,7 +148,8 @@ def test_refusals_name_the_option_and_what_is_allowed(argument: str, message: st
 
 
 def test_more_addresses_than_the_table_has_room_for() -> None:
-    with pytest.raises(ConfigError, match="2 local addresses, but max-addresses is 1"):
+    room = "2 local addresses for media, but the tables have room for max-addresses = 1"
+    with pytest.raises(ConfigError, match=room):
         load(["-i", "10.0.0.1", "-i", "10.0.0.2", "--max-addresses=1"], NOWHERE)
 
 
@@ -181,7 +187,15 @@ def test_another_section(tmp_path: Path) -> None:
         ),
         ("[rtpengine]\n\ntos = loud", "test.conf line 3: tos = loud: must be a TOS byte"),
         ("[rtpengine]\njust words", "test.conf line 2: expected `option = value`, a [section] or a # comment"),
-        ("[rtpengine]\ntos = 1\ntos = 2", "test.conf line 3: tos is given twice, first on line 2"),
+        ("[rtpengine]\ntos = \\q", "test.conf line 2: tos = \\q: has an unknown escape \\q; a backslash itself is"),
+        ("[rtpengine]\nmax-load = much", "test.conf line 2: max-load = much: must be a load average, 0 or more"),
+        (
+            "[rtpengine]\n[interface-x]\naddress = 10.0.0.1\nport-mix = 5",
+            "test.conf line 4: port-mix = 5: an interface has no port-mix; it has address, advertised, port-min, ",
+        ),
+        ("[rtpengine]\n[interface-x]\nport-min = 0", "test.conf line 3: port-min = 0: must be a port from 1 to 65535"),
+        ("[rtpengine]\n[interface-x]\nport-min = 9", "test.conf section [interface-x]: needs either `address`, or"),
+        ("[rtpengine]\ntemplates = mine", "test.conf line 2: templates = mine: there is no section [mine] in the file"),
         ("[rtpengine]\nforeground = maybe", "test.conf line 2: foreground = maybe: must be true or false"),
         ("timeout = 60", "test.conf has no section [rtpengine]"),
     ],
@@ -190,6 +204,64 @@ def test_the_file_is_refused_by_line(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         from_file(text)
     assert str(caught.value).startswith(message)
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        from_file("[rtpengine]\ntos = loud\nnum-threads = 4\ntimeot = 60\n")
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["test.conf line 2", "test.conf line 4"]
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    assert len(caught.value.warnings) == 1
+
+
+def test_of_a_key_the_last_value_counts_as_the_peer_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "hairpin.conf"
+    path.write_text("[rtpengine]\ntimeout = 1\n[other]\n[rtpengine]\ntimeout = 184 # seconds\n")
+    loaded = examine([], path)
+    assert (loaded.config.timeout, loaded.file) == (184, path)
+    assert loaded.origins == {"timeout": f"{path} line 5"}
+    assert loaded.warnings == [
+        f"{path} line 5: timeout is given twice: this one counts, not line 2",
+        f"{path} line 5: timeout is 184: what stands behind it in the line does not count",
+    ]
+
+
+def test_options_of_the_peer_that_mean_nothing_are_one_warning_each(tmp_path: Path) -> None:
+    path = tmp_path / "hairpin.conf"
+    path.write_text("[rtpengine]\nredis = secret@10.0.0.1:6379/5\nreject-invalid-sdp = false\nno-fallback = true\n")
+    loaded = examine(["--num-threads=4", "-c", "9900", "--split-logs", "--config-file", str(path)], NOWHERE)
+    assert loaded.config == dataclasses.replace(Config(), no_fallback=True)
+    assert [text.split(" means nothing here: ")[0] for text in loaded.warnings] == [
+        f"{path} line 2: redis",
+        "--num-threads",
+        "--listen-cli",
+        "--split-logs",
+    ]
+    assert "secret" not in "".join(loaded.warnings)
+
+
+def test_templates_are_handed_on_as_they_stand(tmp_path: Path) -> None:
+    path = tmp_path / "hairpin.conf"
+    path.write_text("[rtpengine]\n[templates]\noffer = ICE=remove\\sreplace=[origin, zero-address]\n[mine]\nx = y\n")
+    assert load([], path).flag_templates == {"offer": "ICE=remove replace=[origin, zero-address]"}
+    assert load(["--templates=mine"], path).flag_templates == {"x": "y"}
+
+
+def test_interfaces_of_sections_stand_behind_those_of_the_list(tmp_path: Path) -> None:
+    path = tmp_path / "hairpin.conf"
+    path.write_text(
+        "[rtpengine]\ninterface = in/10.0.0.1;other=in\n[interface-out]\naddress=192.0.2.1;2001:db8::1\n"
+        "advertised = 203.0.113.1\nport-min = 20000\nport-max = 20099\nexclude-ports = 20010-20011;20000\n"
+    )
+    with pytest.raises(ConfigError, match=r"section \[interface-out\]: must advertise an address of the same family"):
+        load([], path)
+    path.write_text(path.read_text().replace(";2001:db8::1", ""))
+    assert load([], path).interface == (
+        Interface("in", "10.0.0.1"),
+        Interface("other", "in", alias=True),
+        Interface("out", "192.0.2.1", "203.0.113.1", 20000, 20099, (20000, 20010, 20011)),
+    )
+    assert load(["-i", "any"], path).interface == (Interface("default", "any"),)
 
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
@@ -204,6 +276,9 @@ def test_every_option_is_in_the_help() -> None:
     assert all(f"--{name}" in words for name, _, _ in options())
 
 
-@pytest.mark.parametrize(("name", "default"), [(n, d) for n, _, d in options() if isinstance(d, int | float | str) and d != ""])
+WRITTEN = [(name, value) for name, _, value in options() if isinstance(value, int | float | str) and value != ""]
+
+
+@pytest.mark.parametrize(("name", "default"), WRITTEN)
 def test_a_default_can_be_written_in_the_file(name: str, default: object) -> None:
     assert from_file(f"[rtpengine]\n{name} = {default}\n") == {name.replace("-", "_"): default}

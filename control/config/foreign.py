@@ -1,0 +1,102 @@
+"""rtpengine's options that mean nothing here: accepted, so that a file that runs rtpengine runs Hairpin.
+
+Each is answered by one line of warning at the start that says why it means nothing and what is done instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+
+class Foreign(NamedTuple):
+    """One of rtpengine's options, and why it means nothing here."""
+
+    name: str
+    why: str
+    switch: bool = False
+    short: str | None = None
+
+
+class _Group(NamedTuple):
+    why: str
+    valued: str = ""
+    switches: str = ""
+
+
+_GROUPS = (
+    _Group(
+        "one event loop serves all commands, and the kernel forwards media on the cores it arrives at",
+        "num-threads num-media-threads media-num-threads http-threads redis-num-threads thread-stack scheduling "
+        "priority idle-scheduling idle-priority socket-cpu-affinity",
+        "poller-per-thread",
+    ),
+    _Group(
+        "media is taken before any firewall sees it, so no rule is needed or made",
+        "iptables-chain nftables-chain nftables-base-chain nftables-family",
+        "nftables-append nftables-start nftables-stop nftables-status xtables",
+    ),
+    _Group("a call takes its ports on one address of each party's interface in any case", "", "save-interface-ports:S"),
+    _Group(
+        "only the ng protocol is spoken: point the proxy at listen-ng with its rtpengine module",
+        "listen-tcp:l listen-udp:u",
+    ),
+    _Group("operators use the commands `hairpin list`, `show`, `status` and others, on this host", "listen-cli:c"),
+    _Group(
+        "calls are held by this relay alone and are not kept in Redis",
+        "redis:r redis-write:w subscribe-keyspace:k redis-expires redis-allowed-errors redis-disable-time "
+        "redis-cmd-timeout redis-connect-timeout redis-delete-async-interval redis-format",
+        "no-redis-required:q redis-delete-async:y active-switchover redis-resolve-on-reconnect",
+    ),
+    _Group(
+        "nothing is recorded: media passes in the kernel",
+        "recording-dir recording-method recording-format",
+        "measure-rtp",
+    ),
+    _Group(
+        "no codec is converted and no media is made or changed: it passes as it comes",
+        "dtx-delay max-dtx dtx-buffer dtx-lag dtx-shift dtx-cn-params amr-dtx silence-detect cn-payload jitter-buffer "
+        "mysql-host mysql-port mysql-user mysql-pass mysql-query",
+        "codecs jb-clock-drift",
+    ),
+    _Group(
+        "DTMF passes as it comes and is not watched",
+        "log-facility-dtmf dtmf-log-dest dtmf-digit-delay",
+        "dtmf-log-ng-tcp dtmf-no-suppress",
+    ),
+    _Group(
+        "SRTP and DTLS pass from party to party, keys and all, and are not ended here",
+        "dtls-rsa-key-size dtls-cert-cipher dtls-mtu dtls-ciphers dtls-signature",
+        "dtls-passive log-srtp-keys debug-srtp",
+    ),
+    _Group(
+        "figures are shown by `hairpin status` and by the ng command `statistics`, and sent to nobody",
+        "graphite:g graphite-interval:G graphite-prefix graphite-timeout homer homer-protocol homer-id mos "
+        "log-facility-rtcp mqtt-host mqtt-port mqtt-id mqtt-keepalive mqtt-user mqtt-pass mqtt-cafile mqtt-capath "
+        "mqtt-certfile mqtt-keyfile mqtt-publish-qos mqtt-publish-topic mqtt-publish-interval mqtt-publish-scope",
+        "homer-enable-ng",
+    ),
+    _Group(
+        "the log has one level, log-level, one form and one place; each call ends with one line in it",
+        "log-facility log-facility-cdr log-format log-mark-prefix log-mark-suffix max-log-line-length log-level-core "
+        "log-level-spandsp log-level-ffmpeg log-level-transcoding log-level-codec log-level-rtcp log-level-ice "
+        "log-level-crypto log-level-srtp log-level-internals log-level-http log-level-control log-level-dtx",
+        "split-logs no-log-timestamps",
+    ),
+    _Group("replies to the proxy go out unmarked", "control-tos"),
+    _Group("SDP that cannot be read is always refused, and odd lines of it pass", "", "reject-invalid-sdp"),
+    _Group("the relay gives its own name", "software-id"),
+    _Group("the Janus protocol is not spoken", "janus-secret"),
+)
+
+
+def _made() -> Iterator[Foreign]:
+    for group in _GROUPS:
+        for words, switch in ((group.valued, False), (group.switches, True)):
+            for word in words.split():
+                name, _, short = word.partition(":")
+                yield Foreign(name, group.why, switch, short or None)
+
+
+FOREIGN = {one.name: one for one in _made()}
+"""All of them by name."""
