@@ -15,7 +15,6 @@ from control.ng.report import blank_report, call_report
 from control.ng.statistics import statistics
 from control.sdp.model import SdpError
 from control.sdp.rewrite import rewrite
-from relay.call import Call
 from relay.errors import HairpinError
 from relay.registry import LoadLimit, Registry
 from relay.types import Endpoint
