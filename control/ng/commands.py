@@ -15,6 +15,7 @@ from control.ng.report import blank_report, call_report
 from control.ng.statistics import statistics
 from control.sdp.model import SdpError
 from control.sdp.rewrite import rewrite
+from relay.call import Call
 from relay.errors import HairpinError
 from relay.registry import LoadLimit, Registry
 from relay.types import Endpoint
@@ -153,13 +154,20 @@ class Commands:
         )
         if call is None:
             return {"result": "ok", "warning": NOT_FOUND}
-        reply = {} if options.fast else call_report([call], self.registry.plane, now, self.unix_offset, room)
+        reply = {} if options.fast else self._ended(call, options, now, room)
         self.registry.finish(call, now)
         reply["result"] = "ok"
         return reply
 
+    def _ended(self, call: Call, options: Options, now: float, room: int) -> Reply:
+        """The report on a deleted call: of all branches that the party of the tag is in."""
+        members = call.members()
+        if len(members) > 1 and (tag := known_tag(options, members)) is not None:
+            members = members_with(members, tag)
+        return call_report(members, self.registry.plane, now, self.unix_offset, room)
+
     def _query(self, options: Options, now: float, room: int) -> Reply:
-        members = [self.registry.query(call_id(options))]
+        members = self.registry.query(call_id(options)).members()
         if options.from_tag is None and options.to_tag is None:
             reply = call_report(members, self.registry.plane, now, self.unix_offset, room)
         elif (tag := known_tag(options, members)) is not None:

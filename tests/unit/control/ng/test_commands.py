@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from control.ng import bencode, message
-from control.ng.commands import Commands
+from control.ng.commands import NOT_DONE, Commands
 from control.ng.service import Service
 from control.sdp.model import SdpError
 from relay.types import Endpoint
@@ -127,12 +127,65 @@ def test_out_of_ports() -> None:
     assert stage.registry.call_ids(9) == ["c1"]
 
 
-def test_the_load_limit_is_told_in_the_controllers_way() -> None:
-    stage = Stage(max_sessions=0)
-    text = "Parallel session limit reached"
-    assert stage.command("offer", **OFFER) == error(text)
-    reply = stage.command("offer", supports=["load limit"], **OFFER)
-    assert reply == {"result": "load limit", "message": text}
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Parallel session limit reached",
+        "CPU usage limit exceeded",
+        "Load limit exceeded",
+        "Bandwidth limit exceeded",
+    ],
+)
+def test_a_load_limit_is_told_in_the_controllers_way(standing: Stage, text: str) -> None:
+    standing.registry.refuse = lambda: text
+    offer = {**OFFER, "call_id": "c2"}
+    assert standing.command("offer", **offer) == error(text)
+    assert standing.command("offer", supports=["load limit"], **offer) == {"result": "load limit", "message": text}
+    assert standing.command("offer", supports=["load limit"], **{**OFFER, "to_tag": "bob"})["result"] == "ok"
+
+
+def test_an_answer_of_strangers_belongs_to_no_dialogue(standing: Stage) -> None:
+    reply = standing.command("answer", **{**ANSWER, "from_tag": "mallory", "to_tag": "trudy"})
+    assert reply == error("Invalid dialogue association")
+
+
+# -- dialogues this relay has not seen: the proxy has lost the way to another one
+
+
+def test_a_reinvite_of_a_call_that_is_not_known_makes_one(stage: Stage) -> None:
+    assert stage.command("offer", **{**OFFER, "to_tag": "bob"})["result"] == "ok"
+    assert stage.command("answer", **ANSWER)["result"] == "ok"
+    assert list(stage.command("query", call_id="c1")["tags"]) == ["alice", "bob"]
+
+
+@pytest.mark.parametrize("keys", [{}, {"from_tag": "alice"}, {"from_tag": "a", "to_tag": "b", "via_branch": "z9"}])
+def test_a_delete_of_a_call_that_is_not_known_succeeds(stage: Stage, keys: dict[str, str]) -> None:
+    reply = stage.command("delete", call_id="c1", **keys)
+    assert reply == {"result": "ok", "warning": "Call-ID not found or tags didn't match"}
+
+
+# -- what this relay does not do
+
+
+@pytest.mark.parametrize("command", NOT_DONE)
+def test_what_this_relay_does_not_do_is_said(standing: Stage, command: str) -> None:
+    reply = standing.command(command, call_id="c1", from_tag="alice")
+    assert reply == error(NOT_DONE[command])
+    assert reply["error-reason"].startswith("This relay ")
+
+
+@pytest.mark.parametrize("command", ["start recording", "stop recording", "pause recording"])
+def test_recording_is_accepted_with_a_warning(standing: Stage, command: str) -> None:
+    reply = standing.command(command, call_id="c1", recording_file="/tmp/x.pcap")
+    assert reply == {"result": "ok", "warning": "nothing is recorded: this relay does not record"}
+    assert standing.command(command, call_id="c2") == error("Unknown call-id")
+    assert standing.command(command) == error("No call-id in message")
+
+
+@pytest.mark.parametrize("spelling", ["start recording", "start-recording", "start_recording", "Start Recording"])
+def test_commands_may_be_spelt_in_many_ways(standing: Stage, spelling: str) -> None:
+    assert standing.command(spelling, call_id="c1")["result"] == "ok"
+    assert standing.commands.counts[PROXY.ip]["start recording"] == 1
 
 
 def test_integers_and_lists_may_come_as_strings(stage: Stage) -> None:
@@ -254,6 +307,47 @@ def test_list_is_limited(stage: Stage) -> None:
     assert len(stage.command("list")["calls"]) == 32
     assert stage.command("list", limit="2")["calls"] == ["c0", "c1"]
     assert stage.command("list", limit=-1)["calls"] == []
+
+
+@pytest.mark.parametrize("filler", ["x", "\1", '"', "é"])
+def test_a_list_is_cut_to_what_fits(filler: str) -> None:
+    stage = Stage()
+    for number in range(200):
+        stage.command("offer", **{**OFFER, "call_id": f"{number}{filler * 100}"})
+    told = {}
+    for room, flags in ((8192, []), (60_000, ["full"]), (None, [])):
+        request = {"command": "list", "limit": 200, "flags": flags}
+        reply = stage.commands.handle(request, PROXY, stage.now, None if room is None else 8192)
+        for encoding in message.Encoding:
+            assert len(message.encode(b"cookie", encoding, reply)) < (room or 1 << 20) + 300
+        told[room] = len(reply["calls"])
+        assert reply["calls"] == stage.registry.call_ids(told[room])
+        assert ("warning" in reply) == (told[room] < 200)
+    assert 10 < told[8192] < told[60_000] <= told[None] == 200
+
+
+def test_a_cut_list_says_so(stage: Stage) -> None:
+    for number in range(90):
+        stage.command("offer", **{**OFFER, "call_id": f"{number:0100}"})
+    reply = stage.command("list", limit=1000)
+    told = len(reply["calls"])
+    text = f"cut to 8192 bytes: {told} of 90 calls are told; ask with the flag `full`, or over TCP or HTTP, for all"
+    assert reply["warning"] == text
+
+
+def test_statistics_of_very_many_proxies_fit_a_datagram(stage: Stage) -> None:
+    for number in range(256):
+        for _ in range(1 + (number == 77)):
+            stage.commands.handle({"command": "ping"}, Endpoint(f"2001:db8:1234:5678::{number:x}", 5), stage.now)
+    reply = stage.command("statistics")
+    control = reply["statistics"]["controlstatistics"]
+    assert control["totalpingcount"] == 256
+    assert control["proxies"][0]["proxy"] == "2001:db8:1234:5678::4d"
+    assert len(bencode.encode(reply)) < 65_000
+    assert reply["warning"].startswith(f"cut to 60000 bytes: {len(control['proxies'])} of 256 proxies are told; ask ")
+    whole = stage.commands.handle({"command": "statistics"}, PROXY, stage.now, None)
+    assert "warning" not in whole
+    assert len(whole["statistics"]["controlstatistics"]["proxies"]) == 256
 
 
 def test_statistics_count_calls_commands_and_ports(standing: Stage) -> None:
