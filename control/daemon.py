@@ -10,21 +10,18 @@ import asyncio
 import gc
 import logging
 import os
-import random
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from control import chronicle, planes, supervisor
+from control import chronicle, host, planes, supervisor
 from control import log as logs
-from control.config import LOCAL_NETWORKS, Config, ConfigError, Network, load
-from control.config import Interface as InterfaceSpec
+from control.config import LOCAL_NETWORKS, Config, ConfigError, Loaded, Network, examine
 from control.ng.commands import Commands
 from control.ng.server import NgServer
 from control.ng.service import Service
@@ -33,12 +30,7 @@ from control.ops.console import Console
 from control.ops.operators import OperatorSocket
 from control.planes import Chosen
 from control.version import build, version
-from relay.dataplane import Dataplane
 from relay.errors import HairpinError
-from relay.nic.links import Rtnetlink
-from relay.nic.portreserve import PortReservation
-from relay.nic.sockets import busy_udp_ports
-from relay.ports import Interface, PortPool
 from relay.registry import Registry, Settings
 from relay.types import Endpoint, Learning
 
@@ -48,23 +40,24 @@ TICK = 1.0
 """Seconds between two looks at the calls' timers."""
 BUSY_PORTS_EVERY = 10
 """Ticks between two looks at the ports other programs hold."""
-FAR_AWAY = ("192.0.2.1", 9)
-"""An address for documentation (RFC 5737): only the default route leads there; nothing is sent."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Be the relay until told to stop; returns the exit code."""
     try:
-        config = load(arguments)
+        loaded = examine(arguments)
     except ConfigError as error:
-        print(f"hairpin: {error}", file=sys.stderr)
+        for problem in error.problems:
+            print(f"hairpin: {problem}", file=sys.stderr)
         return 2
+    config = loaded.config
     close_log = logs.setup(config.log_level, config.log_stderr)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(run(config))
+            runner.run(run(loaded))
     except HairpinError as error:
-        log.error("cannot start: %s", error)
+        for problem in str(error).split("\n"):
+            log.error("cannot start: %s", problem)
         if logs.syslog_wanted(config.log_stderr, sys.stderr, logs.SYSLOG_SOCKET):
             print(f"hairpin: cannot start: {error}", file=sys.stderr)
         return 1
@@ -94,11 +87,14 @@ def _calm_collector() -> None:
     gc.set_threshold(5_000, 20, 1_000)
 
 
-async def run(config: Config) -> None:
+async def run(loaded: Loaded) -> None:
     """The relay from start to stop. Raises HairpinError where it cannot start."""
     async with AsyncExitStack() as stack:
         stop = _stop_on_signals()
-        relay = await Relay.start(config, stack)
+        log.log(logs.NOTICE, "options: %s", loaded.source())
+        for warning in loaded.warnings:
+            log.warning("%s", warning)
+        relay = await Relay.start(loaded.config, stack)
         relay.report()
         _calm_collector()
         supervisor.notify("READY=1", os.environ)
@@ -128,7 +124,13 @@ class Relay:
     """All parts of a running relay."""
 
     def __init__(
-        self, config: Config, chosen: Chosen, registry: Registry, commands: Commands, service: Service
+        self,
+        config: Config,
+        chosen: Chosen,
+        registry: Registry,
+        commands: Commands,
+        service: Service,
+        ports: host.MediaPorts,
     ) -> None:
         self.config = config
         self.chosen = chosen
@@ -138,8 +140,9 @@ class Relay:
         self.service = service
         self.server = NgServer(service)
         self.socket_path = Path()
-        self.keep_ports: Callable[[], str] = str
-        self.reserved = ""
+        self.ports = ports
+        self.reserved = "not reserved from the host: nothing is forwarded"
+        self.keep_ports: Callable[[], str] = lambda: self.reserved
         self.started = time.monotonic()
 
     @classmethod
@@ -149,8 +152,10 @@ class Relay:
         if config.pidfile:
             supervisor.write_pidfile(Path(config.pidfile))
             stack.callback(supervisor.remove_pidfile, Path(config.pidfile))
-        interfaces = _interfaces(config)
-        own = _check_names(config, {interface.address for interface in interfaces})
+        surveyed = host.survey()
+        ports = host.MediaPorts(host.media_addresses(config, surveyed))
+        interfaces = ports.interfaces
+        own = surveyed.others(interface.address for interface in interfaces)
         hearing = planes.Hearing()
         chosen = await planes.choose(config, tuple({interface.address: None for interface in interfaces}), hearing)
         plane = chosen.plane
@@ -161,9 +166,11 @@ class Relay:
         hearing.listener = registry
         commands = Commands(registry, time.monotonic(), time.time() - time.monotonic(), chronicle.of_trouble)
         service = Service(commands.handle, config.ng_allow, time.monotonic)
-        relay = cls(config, chosen, registry, commands, service)
-        relay.keep_ports = _reserve(config, plane, claim, stack)
-        relay.reserved = relay.keep_ports()
+        relay = cls(config, chosen, registry, commands, service, ports)
+        if plane.name != "memory":
+            stack.callback(ports.give_back)
+            relay.reserved = ports.reserve(claim.left_behind, claim.note)
+            relay.keep_ports = lambda: ports.reserve("", claim.note)
         relay.skip_busy_ports()
         await relay._listen(socket_path, stack)
         return relay
@@ -183,13 +190,7 @@ class Relay:
 
     def skip_busy_ports(self) -> None:
         """Leave ports alone that other programs hold."""
-        own = list(self.chosen.sockets())
-        for interface in self.registry.interfaces:
-            ours = {port for ip, port in own if ip == interface.address}
-            try:
-                interface.pool.skip(busy_udp_ports(interface.address) - ours)
-            except OSError as error:
-                log.warning("cannot see which UDP ports other programs hold: %s", error)
+        self.ports.skip_busy(self.chosen.sockets())
 
     async def tick_forever(self) -> None:
         """Run the timers."""
@@ -276,49 +277,6 @@ def _claim(config: Config, stack: AsyncExitStack) -> tuple[place.Claim, Path]:
     return claim, asked or path
 
 
-def default_interface() -> InterfaceSpec:
-    """The address the default route sends from. Raises ConfigError where there is none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(FAR_AWAY)
-        except OSError as error:
-            raise ConfigError(
-                f"no default route ({error.strerror}), so no address to choose: name one with --interface=ADDRESS"
-            ) from error
-        return InterfaceSpec("default", probe.getsockname()[0])
-
-
-def _interfaces(config: Config) -> list[Interface]:
-    """The logical interfaces; those that share an address share its ports."""
-    pools: dict[str, PortPool] = {}
-    found = []
-    for given in config.interface or (default_interface(),):
-        if given.address not in pools:
-            low, high = given.port_min or config.port_min, given.port_max or config.port_max
-            pools[given.address] = PortPool(low, high, random.SystemRandom().random)
-        shown = given.advertised or given.address
-        found.append(Interface(given.name, given.address, shown, pools[given.address]))
-    return found
-
-
-def _check_names(config: Config, media: set[str]) -> tuple[Network, ...]:
-    """Hold what was named against what this host has; returns its addresses that carry no media. Raises ConfigError."""
-    kernel = Rtnetlink()
-    try:
-        own = {str(address.interface.ip) for address in kernel.addresses()}
-        links = {link.name for link in kernel.links().values()}
-    finally:
-        kernel.close()
-    for address in sorted(media - own):
-        if not ip_address(address).is_loopback:
-            raise ConfigError(f"--interface={address} is no address of this host, which has {', '.join(sorted(own))}")
-    for name in config.attach:
-        if name not in links:
-            raise ConfigError(f"--attach={name} is no network interface here; there are {', '.join(sorted(links))}")
-    # Loopback addresses are for parties of a loopback media address, and for nobody else: relay.flows sees to that.
-    return tuple(ip_network(address) for address in sorted(own - media) if not ip_address(address).is_loopback)
-
-
 def _settings(config: Config, own: tuple[Network, ...]) -> Settings:
     return Settings(
         timeout=config.timeout,
@@ -332,34 +290,3 @@ def _settings(config: Config, own: tuple[Network, ...]) -> Settings:
         sip_source=config.sip_source,
         denied=(*config.deny_peer, *own),
     )
-
-
-def _reserve(config: Config, plane: Dataplane, claim: place.Claim, stack: AsyncExitStack) -> Callable[[], str]:
-    """What keeps the host's own sockets off the ports, again each time, and says in words whether that worked.
-
-    Another relay of this namespace takes ports that both want out of the list when it ends.
-    """
-    if plane.name == "memory":
-        return lambda: "not reserved from the host: nothing is forwarded"
-    reservation = PortReservation(config.port_min, config.port_max)
-    stack.callback(_give_back, reservation)
-    left_behind = [claim.left_behind]
-
-    def keep() -> str:
-        before = reservation.added
-        try:
-            reservation.take(left_behind.pop() if left_behind else "")
-            if reservation.added != before:
-                claim.note(reservation.added)
-        except (OSError, ValueError) as error:
-            return f"not reserved from the host ({error}): a program may take one for itself"
-        return "reserved from the host (net.ipv4.ip_local_reserved_ports), given back at the end"
-
-    return keep
-
-
-def _give_back(reservation: PortReservation) -> None:
-    try:
-        reservation.give_back()
-    except (OSError, ValueError) as error:
-        log.warning("net.ipv4.ip_local_reserved_ports could not be put back: %s", error)

@@ -109,6 +109,23 @@ class PortPool:
                 self._restore(pair)
         self._busy = busy
 
+    def widen(self, low: int, high: int) -> None:
+        """Take a range that holds the present one; what is in use stays so. Raises ValueError for others."""
+        if not 1 <= low <= self.low < self.high <= high <= 65535:
+            raise ValueError(f"{low} to {high} does not hold the range {self.low} to {self.high}")
+        first = low + (low & 1)
+        shift, pairs = (self._first - first) // 2, (high + 1 - first) // 2
+        state = bytearray(pairs)
+        state[shift : shift + len(self._state)] = self._state
+        self._busy = frozenset(pair + shift for pair in self._busy)
+        self._resting = deque((until, pair + shift) for until, pair in self._resting)
+        free = [pair for pair in range(pairs) if state[pair] == _OUT and pair not in self._busy]
+        rest = [pair for pair in range(pairs) if state[pair] != _OUT or pair in self._busy]
+        self._order, self._where = array("H", free + rest), array("H", range(pairs))
+        for place, pair in enumerate(self._order):
+            self._where[pair] = place
+        self.low, self.high, self._first, self._state, self._free = low, high, first, state, len(free)
+
     def _wake(self) -> None:
         _, pair = self._resting.popleft()
         self._state[pair] = _OUT

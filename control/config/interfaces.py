@@ -166,13 +166,15 @@ def _addresses(text: str, host: Sequence[HostAddress], lookup: Callable[[str], s
         found = [one.ip for one in host if one.device == text]
     if found := [ip for ip in found if not ip_address(ip).is_link_local]:
         return found
-    devices = ", ".join(sorted({one.device for one in host}))
     if text == ANY or any(one.device == text for one in host):
-        raise ValueError(f"{text} has no address that can be used; devices with addresses are {devices}")
+        raise ValueError(f"{text} has only addresses that an SDP cannot name")
     try:
         return [lookup(text)]
-    except ValueError as error:
-        raise ValueError(f"no network device is called {text} (there are {devices}), and as a host {error}") from None
+    except ValueError:
+        devices = ", ".join(sorted({one.device for one in host}))
+        raise ValueError(
+            f"neither a network device with an address nor a host is called {text}; the devices are {devices}"
+        ) from None
 
 
 def repeated(given: Sequence[Interface]) -> Iterator[str]:

@@ -33,6 +33,12 @@ class Loaded:
     origins: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    def source(self) -> str:
+        """What was read, in words."""
+        if self.file is not None:
+            return f"{self.file}, and the command line"
+        return f"from the command line; there is no {DEFAULT_FILE}, another file is named by --config-file="
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:

@@ -72,7 +72,7 @@ def layer_of(module: str) -> Layer:
         return RELAY_PLANES
     if within(module, CONTROL_PURE):
         return CONTROL_PURE_LAYER
-    if module in ("control.daemon", "control.planes", "control.__main__"):
+    if module in ("control.daemon", "control.planes", "control.host", "control.__main__"):
         return DAEMON
     if within(module, ("control",)):
         return ADAPTERS

@@ -6,7 +6,7 @@ import pytest
 
 from control import daemon
 from control.__main__ import main as hairpin
-from control.config import Config, Interface
+from control.config import Config
 
 
 @pytest.mark.parametrize("option", ["--tos=loud", "--no-such-option", "--config-file=/nonexistent"])
@@ -22,14 +22,6 @@ def test_the_options_are_listed_on_request(capsys: pytest.CaptureFixture[str]) -
         hairpin(["run", "--help"])
     assert stop.value.code == 0
     assert "--listen-ng" in capsys.readouterr().out
-
-
-def test_names_of_one_address_share_one_pool() -> None:
-    names = (Interface("in", "127.0.0.1"), Interface("out", "127.0.0.1"), Interface("x", "127.0.0.2"))
-    first, second, third = daemon._interfaces(Config(interface=names))
-    assert first.pool is second.pool
-    assert third.pool is not first.pool
-    assert [one.name for one in (first, second, third)] == ["in", "out", "x"]
 
 
 def test_settings_are_the_options() -> None:
