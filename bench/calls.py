@@ -14,10 +14,12 @@ from bench.flows import Flow
 from control.ng.bencode import encode
 from relay.types import Endpoint
 
-__all__ = ["CALLEES", "CALLERS", "Call", "CommandFailed", "Proxy", "make_calls"]
+__all__ = ["CALLEES", "CALLERS", "FLAGS", "Call", "CommandFailed", "Proxy", "make_calls"]
 
 CALLERS = tuple(f"10.120.{place // 250}.{place % 250 + 1}" for place in range(1000))
 CALLEES = tuple(f"10.130.0.{place + 1}" for place in range(16))
+FLAGS = "trust-address replace-origin replace-session-connection ICE=remove RTP/AVP"
+"""What an ordinary proxy asks for, as it stands in its configuration."""
 _PROXY_PROCESSES = 8
 _PATIENCE = 1.0
 """Seconds until a request is sent again, rtpengine_tout_ms of the proxy."""
@@ -61,14 +63,20 @@ class Call:
     towards_caller: Endpoint | None = None
 
     def request(self, command: str) -> dict[str, Any]:
-        """A request with its keys in the order in which Kamailio 5.6 puts them on the wire."""
+        """A request with its keys in the order in which Kamailio 5.6 puts them on the wire.
+
+        They are what `rtpengine_manage(FLAGS)` makes of its flags, which go along with a delete as well.
+        """
         party = self.callee if command == "answer" else self.caller
         body: dict[str, Any] = {"supports": ["load limit"]}
         if command != "delete":
             body["sdp"] = _SDP.format(session=1_545_997_027 + self.number, ip=party.ip, port=party.port)
-            if self.interface:
-                body["direction"] = [self.interface, self.interface]
-            body["replace"] = ["origin", "session-connection"]
+        body["ICE"] = "remove"
+        if self.interface:
+            body["direction"] = [self.interface, self.interface]
+        body["flags"] = ["trust-address"]
+        body["replace"] = ["origin", "session-connection"]
+        body["transport-protocol"] = "RTP/AVP"
         body["call-id"] = f"{self.number:08x}-1dd2-4c9b-9c0e-3f1c2b6a7d55@{self.caller.ip}"
         body["received-from"] = ["IP4", party.ip]
         body["from-tag"] = f"as{self.number:08x}"

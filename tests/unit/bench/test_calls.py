@@ -2,11 +2,13 @@
 
 import pytest
 
-from bench.calls import Call, CommandFailed, make_calls
+from bench.calls import FLAGS, Call, CommandFailed, make_calls
 from bench.flows import Flow
 from relay.types import Endpoint
 
 SESSION = b"v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nt=0 0\r\nm=audio 40000 RTP/AVP 0\r\nc=IN IP4 192.0.2.1\r\n"
+
+FLAG_KEYS = ["ICE", "flags", "replace", "transport-protocol"]
 
 
 def reply(sdp: bytes) -> bytes:
@@ -19,10 +21,19 @@ def a_call() -> Call:
 
 def test_keys_stand_in_the_order_of_kamailio() -> None:
     assert list(a_call().request("offer")) == (
-        ["supports", "sdp", "replace", "call-id", "received-from", "from-tag", "command"]
+        ["supports", "sdp", *FLAG_KEYS, "call-id", "received-from", "from-tag", "command"]
     )
     assert list(a_call().request("answer"))[-3:] == ["from-tag", "to-tag", "command"]
-    assert list(a_call().request("delete")) == ["supports", "call-id", "received-from", "from-tag", "command"]
+    assert list(a_call().request("delete")) == (
+        ["supports", *FLAG_KEYS, "call-id", "received-from", "from-tag", "command"]
+    )
+
+
+def test_what_is_asked_for_is_what_the_flags_say() -> None:
+    request = a_call().request("offer")
+    replaced = [f"replace-{word}" for word in request["replace"]]
+    words = [*request["flags"], *replaced, f"ICE={request['ICE']}", request["transport-protocol"]]
+    assert words == FLAGS.split()
 
 
 def test_offer_and_answer_name_the_party_that_sent_them() -> None:
