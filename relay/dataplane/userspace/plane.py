@@ -105,7 +105,8 @@ class UserspaceDataplane:
 
     def describe(self) -> list[str]:
         """What it means for the operator, and how many calls there is room for."""
-        lines = [f"a UDP socket per port, {len(self._sockets)} open, {self._room} at most by the limit of open files"]
+        held = len(self._sockets)
+        lines = [f"userspace: a UDP socket per port, {held} open, {self._room} at most by the limit of open files"]
         if self._settings.reason:
             lines.append(f"not XDP: {self._settings.reason}")
         return lines
