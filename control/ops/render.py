@@ -21,6 +21,11 @@ _NG_TEXTS = {
     "remembered_too_many": "replies forgotten early, for want of room",
     "ignored_keys": "keys and flags of requests that mean nothing here",
 }
+_TREATMENTS = {
+    "block": "its media is blocked by command",
+    "silence": "its media is silenced by command",
+    "block events": "its DTMF is blocked by command",
+}
 _STREAM_HEADS = ("PART", "LOCAL", "PEER (SDP)", "PEER (SEEN)", "DSCP", "PACKETS", "LOST", "JITTER", "DROPS", "PATH")
 
 
@@ -88,12 +93,20 @@ def calls(items: Sequence[Mapping[str, Any]]) -> str:
 
 def call(item: Mapping[str, Any]) -> str:
     """`hairpin show`: the call, then each leg's media with one line per stream."""
-    head = f"call {clean(item['call_id'])}: {item['state']}, {duration(item['age'])} old"
-    return "\n".join([head, *(line for leg in item["legs"] for line in _leg(leg))])
+    branches = f", {item['branches']} branches" if item["branches"] > 1 else ""
+    head = f"call {clean(item['call_id'])}: {item['state']}, {duration(item['age'])} old{branches}"
+    return "\n".join([head, *(line for leg in item["legs"] for line in _leg(leg, branches != ""))])
 
 
-def _leg(leg: Mapping[str, Any]) -> Iterable[str]:
-    yield f"\nleg {clean(leg['tag'])}" + (f", label {clean(leg['label'])}" if leg.get("label") else "")
+def _leg(leg: Mapping[str, Any], in_branch: bool) -> Iterable[str]:
+    facts = [f"leg {clean(leg['tag'])} at {clean(leg['interface'])}"]
+    if leg["other_tags"]:
+        facts.append(f"also {', '.join(map(clean, leg['other_tags']))}")
+    if leg["label"]:
+        facts.append(f"label {clean(leg['label'])}")
+    if in_branch:
+        facts.append(f"branch {clean(leg['branch'])} ({leg['branch_state']})")
+    yield "\n" + "; ".join([*facts, *(_TREATMENTS[one] for one in leg["treatments"])])
     for media in leg["media"]:
         yield f"  media {media['index']}: {clean(media['kind'])}, {clean(media['protocol'])}, {media['direction']}"
         if not media["streams"]:
@@ -135,9 +148,14 @@ def rules(items: Sequence[Mapping[str, Any]]) -> str:
     """`hairpin rules`."""
     if not items:
         return "no rules in force"
-    rows = [(r["local"], r["leaves_from"], r["destination"], dscp(r["tos"]), r["packets"], r["drops"], r["path"],
+    rows = [(r["local"], r["leaves_from"], r["destination"], dscp(r["tos"]), r["packets"], r["drops"], _rule_path(r),
              r["call_id"]) for r in items]  # fmt: skip
     return table(("LOCAL", "LEAVES FROM", "TO", "DSCP", "PACKETS", "DROPS", "PATH", "CALL"), rows)
+
+
+def _rule_path(rule: Mapping[str, Any]) -> str:
+    marks = [rule["treatment"]] if rule["treatment"] != "pass" else []
+    return ", ".join([rule["path"], *marks, *(["RTCP by the port above"] if rule["split"] else [])])
 
 
 def status(item: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from relay.call import Call, Leg, Media, Stream
 from relay.dataplane import Dataplane
-from relay.types import Endpoint, Path, Rule, StreamState
+from relay.types import Carries, Endpoint, Path, Rule, StreamState, Treatment
 
 View = dict[str, Any]
 
@@ -41,14 +41,24 @@ def paths(found: Iterable[Path]) -> list[str]:
 
 
 def call_detail(call: Call, plane: Dataplane, now: float, texts: Mapping[str, str]) -> View:
-    """One call with its legs, media and streams; `texts` explains drop reasons."""
+    """One call with its branches' legs, media and streams; `texts` explains drop reasons."""
+    members = call.members()
     return {
         "call_id": call.call_id,
         "state": state_of(call, now),
-        "age": round(now - call.created, 3),
-        "last_signal_age": round(now - call.last_signal, 3),
-        "legs": [_leg(leg, call, plane, texts) for leg in call.legs],
+        "age": round(now - min(one.created for one in members), 3),
+        "last_signal_age": round(now - max(one.last_signal for one in members), 3),
+        "branches": len(members),
+        "legs": [
+            {**_leg(leg, one, plane, texts), "branch": _branch(one), "branch_state": state_of(one, now)}
+            for one in members
+            for leg in one.legs
+        ],
     }
+
+
+def _branch(call: Call) -> str | None:
+    return call.branches[-1] if call.branches else None
 
 
 def _leg(leg: Leg, call: Call, plane: Dataplane, texts: Mapping[str, str]) -> View:
@@ -57,8 +67,15 @@ def _leg(leg: Leg, call: Call, plane: Dataplane, texts: Mapping[str, str]) -> Vi
         "other_tags": leg.tags[1:],
         "label": leg.label,
         "interface": leg.interface.name,
+        "treatments": _treatments(leg, call),
         "media": [_media(media, call, plane, texts) for media in leg.medias],
     }
+
+
+def _treatments(leg: Leg, call: Call) -> list[str]:
+    """What is done to the media of one party on a command's word."""
+    rules = [call.rules[stream.local] for media in leg.medias for stream in media.streams if stream.local in call.rules]
+    return sorted({rule.treatment.value for rule in rules if rule.treatment is not Treatment.PASS})
 
 
 def _media(media: Media, call: Call, plane: Dataplane, texts: Mapping[str, str]) -> View:
@@ -68,14 +85,17 @@ def _media(media: Media, call: Call, plane: Dataplane, texts: Mapping[str, str])
         "kind": media.line.kind,
         "protocol": media.line.protocol,
         "direction": description.direction.value if description is not None else "not signalled yet",
-        "streams": [{**_stream(stream, call, plane, texts), "part": _part(media, stream)} for stream in media.streams],
+        "streams": [{**_stream(stream, call, plane, texts), "part": _part(stream, call)} for stream in media.streams],
     }
 
 
-def _part(media: Media, stream: Stream) -> str:
-    if not media.line.is_rtp:
-        return "data"
-    return "RTCP" if stream is media.rtcp else "RTP"
+_PARTS = {Carries.RTP: "RTP", Carries.RTCP: "RTCP", Carries.RTP | Carries.RTCP: "RTP+RTCP", Carries.OPAQUE: "data"}
+
+
+def _part(stream: Stream, call: Call) -> str:
+    """What a port carries, by its rule."""
+    rule = call.rules.get(stream.local) if stream.local is not None else None
+    return _PARTS[rule.carries] if rule is not None else "-"
 
 
 def _stream(stream: Stream, call: Call, plane: Dataplane, texts: Mapping[str, str]) -> View:
@@ -118,12 +138,15 @@ def rule_rows(call: Call, plane: Dataplane) -> Iterator[View]:
 
 
 def rule_row(rule: Rule, call_id: str | None, plane: Dataplane) -> View:
-    """One port in force: where its packets leave, and for whom."""
-    learned = plane.state(rule.source).observed_source
+    """One port in force: where its packets leave, and for whom; with `split`, its RTCP goes by the rule above it."""
+    leaves = Endpoint(rule.source.ip, rule.source.port - 1) if rule.joined else rule.source
+    learned = plane.state(leaves).observed_source
     return {
         "local": text(rule.local),
-        "leaves_from": text(rule.source),
+        "leaves_from": text(leaves),
         "destination": text(learned or rule.destination),
+        "split": rule.split,
+        "treatment": rule.treatment.value,
         "tos": rule.tos,
         "call_id": call_id,
         **counted(plane.state(rule.local)),

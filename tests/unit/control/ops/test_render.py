@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from control.ops import render
+from relay.types import Treatment
 
 STREAM: dict[str, Any] = {
     "part": "RTP",
@@ -36,13 +37,16 @@ STREAM: dict[str, Any] = {
 def shown(**changes: Any) -> list[str]:
     stream = STREAM | changes
     media = {"index": 1, "kind": "audio", "protocol": "RTP/AVP", "direction": "sendrecv", "streams": [stream]}
-    call = {
-        "call_id": "a@b",
-        "state": "answered",
-        "age": 125.0,
-        "legs": [{"tag": "t1", "label": None, "media": [media]}, {"tag": "", "label": "callee", "media": []}],
-    }
-    return render.call(call).splitlines()
+    return render.call(a_call(a_leg(tag="t1", media=[media]), a_leg(label="callee"))).splitlines()
+
+
+def a_leg(**changes: Any) -> dict[str, Any]:
+    leg: dict[str, Any] = {"tag": "", "other_tags": [], "label": None, "interface": "default", "treatments": []}
+    return {**leg, "branch": None, "branch_state": "answered", "media": [], **changes}
+
+
+def a_call(*legs: dict[str, Any], branches: int = 1) -> dict[str, Any]:
+    return {"call_id": "a@b", "state": "answered", "age": 125.0, "branches": branches, "legs": list(legs)}
 
 
 def test_a_call_is_a_line_per_stream() -> None:
@@ -50,13 +54,59 @@ def test_a_call_is_a_line_per_stream() -> None:
     assert words == [
         "call a@b: answered, 2m05s old",
         "",
-        "leg t1",
+        "leg t1 at default",
         "media 1: audio, RTP/AVP, sendrecv",
         "PART LOCAL PEER (SDP) PEER (SEEN) DSCP PACKETS LOST JITTER DROPS PATH",
         "RTP 192.0.2.1:30000 198.51.100.7:4000 203.0.113.9:1024 46 EF 6000 12 (0.2%) 1.2 ms 0 fast path",
         "",
-        "leg -, label callee",
+        "leg - at default; label callee",
     ]
+
+
+def test_branches_of_a_call_are_told_apart() -> None:
+    legs = [
+        a_leg(tag="alice", branch="z1"),
+        a_leg(tag="bob", branch="z1", other_tags=["bob2", "\x1b"]),
+        a_leg(tag="alice", branch="z2", branch_state="offered"),
+    ]
+    assert render.call(a_call(*legs, branches=2)).splitlines()[::2] == [
+        "call a@b: answered, 2m05s old, 2 branches",
+        "leg alice at default; branch z1 (answered)",
+        "leg bob at default; also bob2, \\x1b; branch z1 (answered)",
+        "leg alice at default; branch z2 (offered)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("treatment", "text"),
+    [
+        ("block", "its media is blocked by command"),
+        ("silence", "its media is silenced by command"),
+        ("block events", "its DTMF is blocked by command"),
+    ],
+)
+def test_what_commands_do_to_a_party_is_said(treatment: str, text: str) -> None:
+    assert render.call(a_call(a_leg(tag="t1", treatments=[treatment]))).endswith(f"leg t1 at default; {text}")
+
+
+def test_every_treatment_has_a_text() -> None:
+    for treatment in Treatment:
+        if treatment is not Treatment.PASS:
+            assert render.call(a_call(a_leg(treatments=[treatment.value])))
+
+
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({}, "fast path"),
+        ({"treatment": "silence"}, "fast path, silence"),
+        ({"split": True}, "fast path, RTCP by the port above"),
+    ],
+)
+def test_rules_say_what_is_particular_about_them(changes: dict[str, Any], path: str) -> None:
+    rule = STREAM | {"leaves_from": "192.0.2.1:30002", "destination": "198.51.100.8:5000", "call_id": "a@b"}
+    rule |= {"split": False, "treatment": "pass"} | changes
+    assert render.rules([rule]).endswith(f"{path}  a@b")
 
 
 def test_what_is_wrong_with_a_stream_is_said_below_it() -> None:
