@@ -21,7 +21,7 @@ from typing import Any
 
 from control import chronicle, host, planes, supervisor
 from control import log as logs
-from control.config import LOCAL_NETWORKS, Config, ConfigError, Loaded, Network, examine
+from control.config import DEFAULT_FILE, LOCAL_NETWORKS, Config, ConfigError, Loaded, Network, examine
 from control.ng.commands import Commands
 from control.ng.server import NgServer
 from control.ng.service import Service
@@ -42,10 +42,10 @@ BUSY_PORTS_EVERY = 10
 """Ticks between two looks at the ports other programs hold."""
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], default_file: Path = DEFAULT_FILE) -> int:
     """Be the relay until told to stop; returns the exit code."""
     try:
-        loaded = examine(arguments)
+        loaded = examine(arguments, default_file)
     except ConfigError as error:
         for problem in error.problems:
             print(f"hairpin: {problem}", file=sys.stderr)
@@ -91,9 +91,9 @@ async def run(loaded: Loaded) -> None:
     """The relay from start to stop. Raises HairpinError where it cannot start."""
     async with AsyncExitStack() as stack:
         stop = _stop_on_signals()
-        log.log(logs.NOTICE, "options: %s", loaded.source())
+        log.log(logs.NOTICE, "options: from %s", loaded.source)
         for warning in loaded.warnings:
-            log.warning("%s", warning)
+            log.warning(warning)
         relay = await Relay.start(loaded.config, stack)
         relay.report()
         _calm_collector()

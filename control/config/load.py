@@ -26,18 +26,12 @@ LARGEST_FILE = 1 << 20
 
 @dataclass(slots=True)
 class Loaded:
-    """Settings, the file they were read from (None: no file), where each option was given, and what to warn of."""
+    """Settings, what they were read from in words, where each option was given, and what to warn of."""
 
     config: Config = field(default_factory=Config)
-    file: Path | None = None
+    source: str = "the command line alone"
     origins: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-
-    def source(self) -> str:
-        """What was read, in words."""
-        if self.file is not None:
-            return f"{self.file}, and the command line"
-        return f"from the command line; there is no {DEFAULT_FILE}, another file is named by --config-file="
 
 
 class _Parser(argparse.ArgumentParser):
@@ -109,10 +103,13 @@ class _Reading:
         self._file, self._place = KeyFile(""), ""
 
     def file(self, path: str | None, section: str, default_file: Path) -> None:
-        if path == "none" or (path is None and not default_file.exists()):
+        if path is None and not default_file.exists():
+            self.loaded.source += f": there is no {default_file}, another file is named by --config-file="
+            return
+        if path == "none":
             return
         place = Path(path) if path is not None else default_file
-        self.loaded.file = place
+        self.loaded.source = f"the command line and {place}"
         try:
             with place.open("rb") as file:
                 text = file.read(LARGEST_FILE).decode("utf-8-sig")

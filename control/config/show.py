@@ -12,7 +12,7 @@ from control.config.options import Config, options
 
 def text(value: object) -> str:
     """One option's value as a file has it."""
-    if isinstance(value, tuple):
+    if type(value) is tuple:  # a list; named tuples write themselves
         return ";".join(map(text, value))
     if isinstance(value, bool):
         return str(value).lower()

@@ -16,6 +16,9 @@ CONTROL_PURE = (
     "control.ng.bencode",
     "control.ng.message",
     "control.ng.flags",
+    "control.ng.options",
+    "control.ng.rtppflags",
+    "control.ng.unserved",
     "control.ng.needed",
     "control.ng.offeranswer",
     "control.ng.participants",
@@ -72,7 +75,7 @@ def layer_of(module: str) -> Layer:
         return RELAY_PLANES
     if within(module, CONTROL_PURE):
         return CONTROL_PURE_LAYER
-    if module in ("control.daemon", "control.planes", "control.host", "control.__main__"):
+    if module in ("control.daemon", "control.planes", "control.host", "control.check", "control.__main__"):
         return DAEMON
     if within(module, ("control",)):
         return ADAPTERS

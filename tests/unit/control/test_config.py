@@ -218,7 +218,7 @@ def test_of_a_key_the_last_value_counts_as_the_peer_has_it(tmp_path: Path) -> No
     path = tmp_path / "hairpin.conf"
     path.write_text("[rtpengine]\ntimeout = 1\n[other]\n[rtpengine]\ntimeout = 184 # seconds\n")
     loaded = examine([], path)
-    assert (loaded.config.timeout, loaded.file) == (184, path)
+    assert (loaded.config.timeout, loaded.source) == (184, f"the command line and {path}")
     assert loaded.origins == {"timeout": f"{path} line 5"}
     assert loaded.warnings == [
         f"{path} line 5: timeout is given twice: this one counts, not line 2",
