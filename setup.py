@@ -12,7 +12,7 @@ from setuptools import setup
 
 COMPILED = [
     *(f"relay/{name}.py" for name in ("call", "flows", "media", "ports", "quality", "registry", "rtcp")),
-    *(f"relay/dataplane/{name}.py" for name in ("nexthops", "table", "words")),
+    *(f"relay/dataplane/{name}.py" for name in ("counts", "nexthops", "options", "table", "words")),
     *(
         f"control/ng/{name}.py"
         for name in ("bencode", "commands", "message", "needed", "offeranswer", "report", "room")

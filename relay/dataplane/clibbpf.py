@@ -8,13 +8,26 @@ from __future__ import annotations
 import errno as errnos
 import functools
 import os
+from pathlib import Path
 from typing import Any
 
 import cffi
 
 from relay.errors import DataplaneError
 
-__all__ = ["BpfError", "MapFull", "VerifierError", "check", "ffi", "first_warning", "info", "lib", "text"]
+__all__ = [
+    "BpfError",
+    "MapFull",
+    "VerifierError",
+    "check",
+    "ffi",
+    "first_warning",
+    "info",
+    "lib",
+    "open_pin",
+    "pin",
+    "text",
+]
 
 _DECLARATIONS = """
 struct bpf_test_run_opts {
@@ -51,6 +64,7 @@ void *bpf_map__initial_value(void *map, size_t *size);
 int bpf_map_update_elem(int fd, const void *key, const void *value, uint64_t flags);
 int bpf_map_lookup_elem(int fd, const void *key, void *value);
 int bpf_map_delete_elem(int fd, const void *key);
+int bpf_map_lookup_and_delete_elem(int fd, const void *key, void *value);
 int bpf_map_get_next_key(int fd, const void *key, void *next);
 int bpf_map_update_batch(int fd, const void *keys, const void *values, uint32_t *count, const void *options);
 int libbpf_num_possible_cpus(void);
@@ -132,6 +146,16 @@ def info(fd: int, size: int, what: str) -> bytes:
     memory, length = ffi.new("char[]", size), ffi.new("uint32_t *", size)
     check(lib().bpf_obj_get_info_by_fd(fd, memory, length), f"ask the kernel about {what}")
     return bytes(ffi.buffer(memory))
+
+
+def pin(fd: int, path: Path, what: str) -> None:
+    """Keep what a descriptor stands for in bpffs, beyond the life of this process."""
+    check(lib().bpf_obj_pin(fd, os.fsencode(path)), f"pin {what} at {path}")
+
+
+def open_pin(path: Path) -> int:
+    """A descriptor of what is pinned at `path`."""
+    return check(lib().bpf_obj_get(os.fsencode(path)), f"open pin {path}")
 
 
 _warnings: list[str] = []

@@ -14,6 +14,7 @@ from relay.errors import DataplaneError
 from relay.nic import links as nic
 
 _STACKED = ("vlan", "macvlan", "bridge")
+_DEEPEST = 8  # devices upon each other that the kernel allows
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,20 +27,31 @@ class Point:
 
 
 def attach_points(links: Mapping[int, nic.Link], devices: Iterable[int]) -> dict[int, Point]:
-    """The lowest devices that packets of `devices` come in through: a bond's slaves, else the device itself.
+    """The lowest devices that packets of `devices` come in through: what is below a VLAN, a bond's slaves.
 
-    On a VLAN, macvlan or bridge device generic XDP sees what its lower device has unwrapped for it.
+    The program reads the tags itself. On a macvlan or bridge device, and a VLAN whose tags it does not write, generic
+    XDP sees what the lower device has unwrapped for it.
     """
     points: dict[int, Point] = {}
     for index in devices:
-        link = links.get(index)
+        link = _below_vlans(links, index)
         if link is None or link.loopback or len(link.mac) != 6:
             continue
-        slaves = [lower for lower in links.values() if link.kind == "bond" and lower.master == index]
+        slaves = [lower for lower in links.values() if link.kind == "bond" and lower.master == link.index]
         for lower in slaves or [link]:
             reason = f"{lower.name} is a {lower.kind} device" if lower.kind in _STACKED else ""
             points[lower.index] = Point(lower.index, lower.name, reason)
     return points
+
+
+def _below_vlans(links: Mapping[int, nic.Link], index: int) -> nic.Link | None:
+    """The device whose frames carry the tags of a VLAN device, another device itself."""
+    link = links.get(index)
+    for _ in range(_DEEPEST):
+        if link is None or not link.vlan or link.lower not in links:
+            break
+        link = links[link.lower]
+    return link
 
 
 class Devmap:

@@ -7,14 +7,10 @@ import platform
 import struct
 import sys
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from relay.dataplane import abi
-from relay.dataplane.addresses import place_addresses
 from relay.dataplane.libbpf import Map
 from relay.errors import DataplaneError
 from relay.nic.links import Address
@@ -49,43 +45,39 @@ def missing_capabilities(status: str) -> list[str]:
     return [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
 
 
-def fill_host(table: npt.NDArray[np.void], media: Sequence[str]) -> None:
-    """Write the media addresses, by their index, and where the program finds each. Raises DataplaneError."""
-    numbers = [int(IPv4Address(ip)) for ip in media]
-    slots = place_addresses(numbers)
-    for index, number in enumerate(numbers):
-        table[0]["slot"][slots[number]] = (number, index)
-        table[0]["address"][index] = number
-
-
 def denied_networks(deny: Iterable[Network], media: Iterable[str], addresses: Iterable[Address]) -> tuple[Network, ...]:
     """Where media never goes: the operator's networks, this host's other addresses, its networks' broadcasts."""
-    served = {IPv4Address(ip) for ip in media}
+    served = {ip_address(ip) for ip in media}
     found: set[Network] = set(deny)
     for address in addresses:
         interface = address.interface
         if interface.ip not in served and not interface.ip.is_loopback:
-            found.add(IPv4Network(interface.ip))
-        broadcasts = {address.broadcast} if address.broadcast else set()
-        if interface.network.prefixlen < 31 and not interface.ip.is_loopback:
-            broadcasts.add(interface.network.broadcast_address)
-        found.update(IPv4Network(broadcast) for broadcast in broadcasts)
+            found.add(ip_network(interface.ip))
+        found.update(IPv4Network(broadcast) for broadcast in _broadcasts(address))
     return tuple(sorted(found, key=str))
 
 
-class DeniedMap:
-    """The program's copy of the denied networks (IPv4)."""
+def _broadcasts(address: Address) -> set[IPv4Address]:
+    interface, found = address.interface, {address.broadcast} if address.broadcast else set()
+    if isinstance(interface, IPv4Interface) and interface.network.prefixlen < 31 and not interface.ip.is_loopback:
+        found.add(interface.network.broadcast_address)
+    return found
 
-    def __init__(self, table: Map) -> None:
+
+class DeniedMap:
+    """The program's copy of the denied networks of one family, 4 or 6."""
+
+    def __init__(self, table: Map, version: int) -> None:
         self._table = table
+        self._version = version
         self._standing: set[bytes] = set()
 
     def set(self, networks: Iterable[Network]) -> None:
-        """Make the map hold exactly these. Raises BpfError where it is full."""
+        """Make the map hold exactly those of these that are of its family. Raises BpfError where it is full."""
         wanted = {
             struct.pack("=I", network.prefixlen) + network.network_address.packed
             for network in networks
-            if isinstance(network, IPv4Network)
+            if network.version == self._version
         }
         for key in wanted - self._standing:
             self._table.update(key, b"\1")
@@ -98,9 +90,13 @@ def room_for(media: Sequence[str], max_addresses: int) -> int:
     """Rules the tables are made for. Raises DataplaneError for addresses that cannot be served."""
     if not media:
         raise DataplaneError("no media address is given: name one with --interface")
-    # What XDP redirects to the loopback device the kernel takes for a martian.
-    if loopback := [ip for ip in media if IPv4Address(ip).is_loopback]:
-        raise DataplaneError(f"XDP cannot serve the loopback address {loopback[0]}: name another with --interface")
+    for ip in media:
+        address = ip_address(ip)
+        # What XDP redirects to the loopback device the kernel takes for a martian.
+        if address.is_loopback:
+            raise DataplaneError(f"XDP cannot serve the loopback address {ip}: name another with --interface")
+        if address.version == 6 and address.is_link_local:
+            raise DataplaneError(f"XDP cannot serve the link-local address {ip}: name another with --interface")
     if len(set(media)) != len(media):
         raise DataplaneError("a media address is given twice")
     if len(media) > max_addresses:

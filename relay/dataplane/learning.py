@@ -8,6 +8,7 @@ their rule's budget spent), so a sweep over the table finds what they would have
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Callable
 
@@ -16,7 +17,8 @@ import numpy as np
 from relay.dataplane import abi
 from relay.dataplane.ring import RingReader
 from relay.dataplane.table import RuleTable, Standing
-from relay.dataplane.words import endpoint_of, window
+from relay.dataplane.words import window
+from relay.errors import DataplaneError
 from relay.types import Endpoint
 
 _EVENT = struct.Struct("=IIQ")
@@ -59,7 +61,7 @@ class Learning:
         if entry is None:
             return
         generation, state = window(word)
-        source = endpoint_of(word)
+        source = self._table.source(entry, word)
         if generation != entry.generation or state == abi.UNSEEN or source is None:
             return
         closed = state in (abi.WEAK, abi.CONFIRMED)
@@ -78,5 +80,6 @@ class Learning:
         if signalled is not None and signalled.ip == source.ip:
             return  # the next hop is right already, and the learned word carries the port
         if self._table.screen(source, mirrored.rule.source.ip) is None:
-            self._table.fold(entry, source)
-            self.folds += 1
+            with contextlib.suppress(DataplaneError):  # without a token for it packets go on by the learned word
+                self._table.fold(entry, source)
+                self.folds += 1

@@ -17,10 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from relay.dataplane import abi
+from relay.dataplane.words import be16
 from relay.nic.links import Link, Neighbour, Route
 
 _WORDS = abi.NEXTHOP.itemsize // 8
 _MTU = 4  # 32-bit words before it in an entry
+_VLAN = 12  # 16-bit words before it
 _IDLE_SECONDS = 60.0
 _ROUTES_KEPT = 8192
 _BATCH = 100  # destinations looked up again in one turn of the event loop, some 2 ms
@@ -82,6 +84,7 @@ class NextHops:
         self._kernel = kernel
         self._words = table.view(np.uint8).data.cast("Q")
         self._halves = self._words.cast("B").cast("I")
+        self._shorts = self._words.cast("B").cast("H")
         self._slot = slot
         self._moved = moved
         self._later = later
@@ -144,7 +147,7 @@ class NextHops:
     def links_changed(self, links: dict[int, Link]) -> None:
         """Devices came, went, or changed in state, address or MTU. Routes over one that went are not announced."""
         before, self._links = self._links, links
-        changed = [hop for hop in self._hops.values() if before.get(hop.ifindex) != links.get(hop.ifindex)]
+        changed = [hop for hop in self._hops.values() if _stack(before, hop.ifindex) != _stack(links, hop.ifindex)]
         for hop in changed:
             self._refresh(hop)
         if changed:
@@ -191,6 +194,7 @@ class NextHops:
         self._destinations.clear()
         self._dirty.clear()
         self._again = False
+        self._shorts.release()
         self._halves.release()
         self._words.release()
 
@@ -280,14 +284,21 @@ class NextHops:
             self._resolve(hop)
 
     def _write(self, hop: Hop) -> None:
-        """The entry as links and neighbours say it is; its state last when it becomes usable, first when it ceases."""
-        link = self._links.get(hop.ifindex)
+        """The entry as links and neighbours say it is; its state last when it becomes usable, first when it ceases.
+
+        Another VLAN of a standing entry begins with a moment without one: the tag is not in the words of the MACs.
+        """
+        link, device = _stack(self._links, hop.ifindex)
         neighbour = self._neighbours.get((hop.ifindex, hop.ip))
-        slot = self._slot(hop.ifindex) if link and link.up else None
+        slot = self._slot(device.index) if link and link.up and device and device.up else None
         base = hop.index * _WORDS
         if not link or slot is None or not neighbour or len(neighbour.mac) != 6 or len(link.mac) != 6:
             self._words[base] = 0
             return
+        tag = be16(link.vlan) if device is not link else 0
+        if self._shorts[base * 4 + _VLAN] != tag:
+            self._words[base] = 0
+            self._shorts[base * 4 + _VLAN] = tag
         self._words[base + 1] = int.from_bytes(link.mac, "little") | slot << 48
         self._halves[base * 2 + _MTU] = link.mtu
         self._words[base] = int.from_bytes(neighbour.mac, "little") | abi.NEXTHOP_READY << 48
@@ -301,3 +312,9 @@ class NextHops:
         if neighbour and neighbour.mac and not neighbour.fixed:
             with contextlib.suppress(OSError):
                 self._kernel.release(neighbour)
+
+
+def _stack(links: dict[int, Link], ifindex: int) -> tuple[Link | None, Link | None]:
+    """A device and the one frames leave by: of a VLAN the one below it, where they leave with a tag."""
+    link = links.get(ifindex)
+    return link, links.get(link.lower) if link and link.vlan else link

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from ipaddress import IPv4Address
 
 import numpy as np
 
 from relay.dataplane import abi
 from relay.dataplane.libbpf import Program
+from relay.dataplane.packets import Datagram, checksum, pseudo_header, udp_packet
 from relay.dataplane.program import Tables
 from relay.dataplane.words import control, peer, rule_index
 from relay.errors import DataplaneError
@@ -33,8 +33,10 @@ _XDP_REDIRECT = 4
 _TEST_PORT = 1  # of the first media address: no pool begins there
 _TEST_HOP = abi.NEXTHOPS - 1
 _SENDER, _RECEIVER = Endpoint("198.51.100.1", 4000), Endpoint("198.51.100.2", 6000)  # RFC 5737
+_SENDER6 = Endpoint("2001:db8::1", 4000)  # RFC 3849
 _PAYLOAD = b"hairpin"  # an odd length: the last byte is padded for the sum
 _UDP = 17
+_ETHERNET = 14
 
 
 class EgressProbe:
@@ -74,7 +76,8 @@ class EgressProbe:
 def check_checksum(tables: Tables, media: str, slot: int) -> None:
     """Run the program on a packet with an unfinished checksum. Raises DataplaneError if it does not finish it.
 
-    Before the program is attached: a rule and a next hop are borrowed for it, and cleared again.
+    Before the program is attached: a rule and a next hop are borrowed for it, and cleared again. `media` is the first
+    media address; the packet of an IPv6 one leaves over IPv4, so that nobody needs a token.
     """
     index = rule_index(0, _TEST_PORT)
     rule, hop = tables.rules[index], tables.nexthops[_TEST_HOP]
@@ -87,30 +90,23 @@ def check_checksum(tables: Tables, media: str, slot: int) -> None:
     finally:
         for array, place in ((tables.rules, index), (tables.cold, index), (tables.nexthops, _TEST_HOP)):
             array[place] = np.zeros((), array.dtype)
-    if result.verdict != _XDP_REDIRECT or not _sum_is_right(result.data):
+    if result.verdict != _XDP_REDIRECT or not _sum_is_right(result.data[_ETHERNET:]):
         raise DataplaneError("the XDP program does not complete UDP checksums on this kernel: please report it")
 
 
 def _unfinished(local: Endpoint) -> bytes:
-    """A packet to a local port as a sender leaves it to a card: its checksum is the pseudo-header's sum."""
+    """A frame to a local port as a sender leaves it to a card: its checksum is the pseudo-header's sum."""
+    ip6 = ":" in local.ip
+    sender = _SENDER6 if ip6 else _SENDER
+    packet = udp_packet(Datagram(sender, local, _PAYLOAD), ttl=64, tos=0)
     length = 8 + len(_PAYLOAD)
-    addresses = IPv4Address(_SENDER.ip).packed + IPv4Address(local.ip).packed
-    pseudo = _fold(addresses + struct.pack("!HH", _UDP, length))
-    udp = struct.pack("!HHHH", _SENDER.port, local.port, length, pseudo) + _PAYLOAD
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + length, 0, 0, 64, _UDP, 0)
-    checksum = struct.pack("!H", ~_fold(head + addresses) & 0xFFFF)
-    return bytes(12) + b"\x08\x00" + head[:10] + checksum + addresses + udp
+    pseudo = ~checksum(pseudo_header(sender.ip, local.ip, _UDP, length)) & 0xFFFF
+    check = len(packet) - length + 6
+    unfinished = packet[:check] + struct.pack("!H", pseudo) + packet[check + 2 :]
+    return bytes(12) + (b"\x86\xdd" if ip6 else b"\x08\x00") + unfinished
 
 
-def _sum_is_right(frame: bytes) -> bool:
-    addresses, udp = frame[26:34], frame[34:]
-    return _fold(addresses + struct.pack("!HH", _UDP, len(udp)) + udp) == 0xFFFF
-
-
-def _fold(data: bytes) -> int:
-    """The ones' complement sum of 16-bit words (RFC 1071)."""
-    padded = data + bytes(len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
+def _sum_is_right(packet: bytes) -> bool:
+    """Whether the sum of an IPv4 packet without options leaves nothing."""
+    udp = packet[20:]
+    return checksum(packet[12:20] + struct.pack("!HH", _UDP, len(udp)) + udp) == 0xFFFF

@@ -30,11 +30,15 @@ _MAX_SLOW_PACKETS = 255
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What the program is made for: `rules` table elements, packets per second a port and a rule's slow path take."""
+    """What the program is made for: `rules` table elements, packets per second a port and a rule's slow path take.
+
+    `ip6`: parties may have IPv6 addresses.
+    """
 
     rules: int
     port_rate: int
     slow_rate: int
+    ip6: bool = False
 
 
 def constants(sizes: Sizes, hz: int) -> bytes:
@@ -66,7 +70,9 @@ class Tables:
         self.host = self._array("host", abi.HOST)
         self.nexthops = self._array("nexthops", abi.NEXTHOP)
         self.devices = loaded.map("devices")
-        self.denied = loaded.map("denied")
+        self.denied, self.denied6 = loaded.map("denied"), loaded.map("denied6")
+        self.peers = self._array("peers", abi.IP6)
+        self.tokens, self.spare = loaded.map("tokens"), loaded.map("spare")
         self._counters = loaded.map("counters")
         self.events = self._ring("events")
         self.copies = self._ring("copies")
@@ -82,8 +88,9 @@ class Tables:
             loaded.set_rodata("settings", constants(sizes, hz))
             for name in ("rules", "cold"):
                 loaded.map(name).resize(sizes.rules)
-            for name in ("peers", "tokens", "spare"):
-                loaded.map(name).resize(1)
+            if not sizes.ip6:
+                for name in ("peers", "tokens", "spare"):
+                    loaded.map(name).resize(1)
             loaded.load()
             return cls(loaded)
         except BaseException:
@@ -111,7 +118,7 @@ class Tables:
         """Unmap and unload; safe to call twice."""
         self.events.close()
         self.copies.close()
-        del self.rules, self.cold, self.host, self.nexthops
+        del self.rules, self.cold, self.host, self.nexthops, self.peers
         self._object.close()
 
     def _array(self, name: str, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

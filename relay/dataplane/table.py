@@ -9,26 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from relay.dataplane import abi
+from relay.dataplane.counts import read_state
 from relay.dataplane.nexthops import Destination, NextHops
+from relay.dataplane.options import clocks_differ, clocks_of, flags_of, measures_jitter
+from relay.dataplane.tokens import NO_TOKENS, NoTokens, Tokens
 from relay.dataplane.words import (
     be32,
     control,
-    endpoint_of,
+    ip_text,
     next_generation,
-    peer,
     reader,
     rule_index,
     rule_port,
     window,
+    word,
+    word_address,
+    word_port,
 )
 from relay.errors import DataplaneError
-from relay.types import Carries, Endpoint, Learning, Rule, StreamState
+from relay.types import Endpoint, Rule, StreamState
 
 _RULE = abi.RULE.itemsize
 _COLD = abi.COLD.itemsize
@@ -40,19 +44,12 @@ def _place(dtype: np.dtype[np.void], field: str, unit: int) -> int:
     return int(dtype.fields[field][1]) // unit
 
 
-_CONTROL, _SIGNALLED, _LEARNED, _EXPECTED, _PACKETS = (
-    _place(abi.RULE, field, 8) for field in ("control", "signalled", "learned", "expected", "packets")
+_CONTROL, _SIGNALLED, _LEARNED, _EXPECTED, _PACKETS, _BYTES = (
+    _place(abi.RULE, field, 8) for field in ("control", "signalled", "learned", "expected", "packets", "bytes")
 )
 _NEXTHOP = _place(abi.RULE, "nexthop", 2)
 _SOURCE, _CLOCK = _place(abi.COLD, "source", 8), _place(abi.COLD, "clock", 8)
 _PREFERRED = _place(abi.COLD, "preferred", 4)
-_HOT = reader(abi.RULE, "expected", "packets", "bytes", "ssrc", "sequence")
-_COUNTS = reader(abi.COLD, "drops", "foreign", "drop_reason")
-_QUALITY = reader(
-    abi.COLD,
-    *("base_sequence", "base_packets", "other", "prior_expected", "prior_received"),
-    *("duplicates", "reordered", "jitter", "payload_type"),
-)
 _FRESH = reader(abi.COLD, "preferred", "source", "clock")
 """Packs these fields and zeros between them: the cold record of a port that begins a new life."""
 assert _FRESH.size == _COLD
@@ -60,24 +57,6 @@ _COUNTED = bytes(_RULE - 8 * _PACKETS)
 """The hot counters of such a port."""
 _RULE_QUADS, _RULE_SHORTS = _RULE // 8, _RULE // 2
 _COLD_QUADS, _COLD_WORDS = _COLD // 8, _COLD // 4
-
-_LEARNING = {
-    Learning.DELAYED: abi.LEARN_DELAYED,
-    Learning.IMMEDIATE: abi.LEARN_IMMEDIATE,
-    Learning.HEURISTIC: abi.LEARN_HEURISTIC,
-    Learning.OFF: abi.LEARN_OFF,
-}
-_CARRIES = {
-    Carries.OPAQUE: 0,
-    Carries.RTP: abi.RTP,
-    Carries.RTCP: abi.RTCP,
-    Carries.RTP | Carries.RTCP: abi.RTP | abi.RTCP,
-}
-_CLOCKS = abi.COLD["clock"].shape[0]
-_UNUSED_CLOCK = 255
-_CLOCK_UNIT = 250  # Hz
-_WORD = 0xFFFFFFFF
-_JITTER_PER_MS = 16 * 1000  # of microseconds << 4
 
 
 @dataclass(slots=True, eq=False)
@@ -102,34 +81,6 @@ class Standing:
     """What the listener heard last of this port's party."""
 
 
-def flags_of(rule: Rule) -> int:
-    """The flags of a live rule, but for FIXED."""
-    flags = abi.LIVE | _LEARNING[rule.learning] | _CARRIES[rule.carries]
-    if rule.strict_source:
-        flags |= abi.STRICT
-    if rule.media_handover:
-        flags |= abi.HANDOVER
-    if rule.tos is None:
-        flags |= abi.KEEP_TOS
-    if rule.local.ip.startswith("127."):
-        flags |= abi.LOOPBACK
-    return flags
-
-
-@lru_cache(maxsize=1024)
-def clock_words(clocks: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
-    """hp_cold.clock as 64-bit words; a clock that is no multiple of 250 Hz measures nothing."""
-    entries = [kind | (hertz // _CLOCK_UNIT if not hertz % _CLOCK_UNIT else 0) << 16 for kind, hertz in clocks]
-    entries = (entries + [_UNUSED_CLOCK] * _CLOCKS)[:_CLOCKS]
-    return tuple(low | high << 32 for low, high in zip(entries[::2], entries[1::2], strict=True))
-
-
-@lru_cache(maxsize=1024)
-def measures_jitter(clocks: tuple[tuple[int, int], ...]) -> bool:
-    """Whether any payload type has a clock jitter is measured by."""
-    return any(word >> 16 & 0xFFFF or word >> 48 for word in clock_words(clocks))
-
-
 class RuleTable:
     """The rules in force over the mapped tables. `screen` says why an address is never sent to from a local one."""
 
@@ -141,6 +92,7 @@ class RuleTable:
         screen: Callable[[Endpoint, str], str | None],
         later: Callable[[float, Callable[[], None]], object],
         clock: Callable[[], float],
+        tokens: Tokens | NoTokens = NO_TOKENS,
     ) -> None:
         self.rules = rules
         self.cold = cold
@@ -158,6 +110,8 @@ class RuleTable:
         self._later = later
         self._clock = clock
         self._closing: dict[int, object] = {}
+        self._tokens = tokens
+        self._octets_ended = 0
 
     def index(self, local: Endpoint) -> int:
         """The place of a local port. Raises DataplaneError for an address this plane does not serve."""
@@ -181,11 +135,15 @@ class RuleTable:
     def install(self, rules: Iterable[Rule]) -> None:
         """Put rules in force or change standing ones: destinations, then control words (which make new rules live).
 
-        Raises DataplaneError, with nothing changed, for a local address this plane does not serve.
+        Raises DataplaneError, with nothing changed, for a local address this plane does not serve, and where no more
+        IPv6 addresses of parties can be remembered.
         """
         standing = self.standing
-        # All places first: an address that is not served leaves every rule as it was.
+        # All places and tokens first: what cannot be served leaves every rule as it was.
         places = [(self.index(rule.local), self.index(rule.source), rule) for rule in rules]
+        for _, _, rule in places:
+            if ":" in rule.local.ip or ":" in rule.source.ip:
+                self._remember(rule)
         batch = {index: self._enter(index, mirror, rule) for index, mirror, rule in places}
         for entry in batch.values():
             self._send_to(entry)
@@ -198,13 +156,23 @@ class RuleTable:
     def fold(self, entry: Standing, learned: Endpoint) -> None:
         """Make a source its party's address in a new generation, which starts closed on it.
 
-        What the signalling said stays beside it: who was signalled may still win against a forger.
+        What the signalling said stays beside it: who was signalled may still win against a forger. Raises
+        DataplaneError, with nothing changed, where its address can be given no token.
         """
-        mirrored = self.standing[entry.mirror]
-        entry.folded = learned
+        self._number(learned.ip)
+        self._renew(entry, learned)
+        above = self.standing.get(rule_index(entry.index >> 16, entry.rule.local.port + 1))
+        if entry.rule.split and above is not None:
+            self._renew(above, learned)
+
+    def _renew(self, entry: Standing, folded: Endpoint | None) -> None:
+        """Begin a new generation of the party facing a port, on the address it was folded to or the signalled one."""
+        entry.folded = folded
         entry.generation = self._next_generation(entry.index, entry.mirror)
         self._describe_source(entry)
-        self._send_to(mirrored)
+        mirrored = self.standing.get(entry.mirror)
+        if mirrored is not None and mirrored.mirror == entry.index:
+            self._send_to(mirrored)
         self._expect(entry)
 
     def remove(self, locals_: Iterable[Endpoint], linger: float) -> None:
@@ -232,11 +200,21 @@ class RuleTable:
             self._set_nexthop(entry, entry.target_generation)
 
     def screen_again(self, screen: Callable[[Endpoint, str], str | None]) -> None:
-        """What may be sent to has changed: apply it to the rules in force."""
+        """What may be sent to has changed: apply it to the rules in force, and to what they have learned."""
         self.screen = screen
         for entry in self.standing.values():
             if entry.wanted and self._refusal(entry.rule, entry.wanted) != entry.refused:
                 self._aim(entry, entry.target_generation)
+            mirrored = self.standing.get(entry.mirror)
+            if mirrored is not None and mirrored.mirror == entry.index and self._forbidden(entry, mirrored):
+                mirrored.told = None
+                self._renew(mirrored, None)
+
+    def _forbidden(self, entry: Standing, mirrored: Standing) -> bool:
+        """Whether a rule sends to an address that was observed and is refused by now."""
+        source = entry.rule.source.ip
+        observed = (mirrored.folded, self._learned_target(entry))
+        return any(found is not None and self.screen(found, source) is not None for found in observed)
 
     def packets(self, index: int) -> int:
         """Packets admitted at a port."""
@@ -250,15 +228,27 @@ class RuleTable:
         """The word XDP keeps of the address a rule's packets really go to."""
         return self._hot[index * _RULE_QUADS + _LEARNED]
 
+    def octets(self) -> int:
+        """UDP payload admitted since the start at all ports, those of ended calls included; reads the whole table."""
+        return self._octets_ended + int(self.rules["bytes"].sum())
+
+    def source(self, entry: Standing, expected: int) -> Endpoint | None:
+        """The endpoint in the word XDP keeps of a port's source."""
+        return self._endpoint(expected, ":" in entry.rule.local.ip)
+
     def observed(self, entry: Standing) -> tuple[Endpoint | None, bool]:
         """Where the party of a port really sends from, and whether its address is confirmed."""
-        return _observed(entry, self.expected(entry.index))
+        return self._observed(entry, self.expected(entry.index))
 
     def target(self, entry: Standing) -> Endpoint | None:
         """Where the next packet of a rule goes: the learned address of this generation, else the signalled one."""
-        word = self.learned(entry.index)
-        learned = endpoint_of(word) if word >> 48 == entry.target_generation else None
-        return learned or (None if entry.refused else entry.wanted)
+        return self._learned_target(entry) or (None if entry.refused else entry.wanted)
+
+    def _learned_target(self, entry: Standing) -> Endpoint | None:
+        learned = self.learned(entry.index)
+        if learned >> 48 != entry.target_generation:
+            return None
+        return self._endpoint(learned, ":" in entry.rule.source.ip)
 
     def leaves(self, entry: Standing) -> bool:
         """Whether packets to the target need no user space: its next hop is resolved, or the way back is known."""
@@ -269,17 +259,10 @@ class RuleTable:
 
     def state(self, entry: Standing) -> StreamState:
         """The counters of a rule; its path is for the plane to say."""
-        expected, packets, octets, ssrc, sequence = _HOT.unpack_from(self._hot_bytes, entry.index * _RULE)
-        drops, foreign, reason = _COUNTS.unpack_from(self._cold_bytes, entry.index * _COLD)
-        state = StreamState(packets, octets, drops, foreign=foreign)
-        if reason:
-            state.last_drop = abi.COUNTERS[reason]
-        state.observed_source, state.confirmed = _observed(entry, expected)
-        if sequence:
-            state.ssrc, state.highest_sequence = ssrc, sequence - abi.FIRST_CYCLE
-            _fill_quality(state, sequence, _QUALITY.unpack_from(self._cold_bytes, entry.index * _COLD))
-            if not measures_jitter(entry.rule.clocks):
-                state.jitter_ms = None
+        state, expected = read_state(self._hot_bytes, self._cold_bytes, entry.index)
+        state.observed_source, state.confirmed = self._observed(entry, expected)
+        if not measures_jitter(entry.rule.clocks):
+            state.jitter_ms = None
         return state
 
     def close(self) -> None:
@@ -305,7 +288,7 @@ class RuleTable:
             entry.mirror = mirror
             entry.folded = entry.told = None
             entry.generation = self._next_generation(index, mirror)
-        if renewed or rule.preferred_source != before.preferred_source or rule.clocks != before.clocks:
+        if renewed or rule.preferred_source != before.preferred_source or clocks_differ(rule, before):
             self._describe_source(entry)
         return entry
 
@@ -318,13 +301,14 @@ class RuleTable:
     def _reset(self, entry: Standing) -> None:
         """What a port begins a new life with; it is not live, so no packet counts meanwhile."""
         at = entry.index * _RULE
+        self._octets_ended += self._hot[entry.index * _RULE_QUADS + _BYTES]
         self._hot_bytes[at + 8 * _PACKETS : at + _RULE] = _COUNTED
-        _FRESH.pack_into(self._cold_bytes, entry.index * _COLD, *_source_words(entry))
+        _FRESH.pack_into(self._cold_bytes, entry.index * _COLD, *self._source_words(entry))
 
     def _describe_source(self, entry: Standing) -> None:
         """The cold fields a learning window compares with, before the control word that opens it."""
         base = entry.index * _COLD_QUADS
-        self._cold_words[entry.index * _COLD_WORDS + _PREFERRED], *words = _source_words(entry)
+        self._cold_words[entry.index * _COLD_WORDS + _PREFERRED], *words = self._source_words(entry)
         self._cold[base + _SOURCE], self._cold[base + _CLOCK], self._cold[base + _CLOCK + 1] = words
 
     def _send_to(self, entry: Standing) -> None:
@@ -346,15 +330,15 @@ class RuleTable:
         if target or entry.destination:
             self._route(entry, target)
         self._set_nexthop(entry, generation)
-        self._hot[entry.index * _RULE_QUADS + _SIGNALLED] = peer(target, generation)
+        self._hot[entry.index * _RULE_QUADS + _SIGNALLED] = self._peer(target, generation)
         entry.target_generation = generation
 
     def _lone_generation(self, entry: Standing) -> int:
         """The generation of a destination while the port facing it has no rule of its own."""
         if entry.target_generation >= 0 and entry.wanted == entry.rule.destination:
             return entry.target_generation
-        word = self._hot[entry.index * _RULE_QUADS + _SIGNALLED]
-        return next_generation(word >> 48, self.learned(entry.index), 0)
+        signalled = self._hot[entry.index * _RULE_QUADS + _SIGNALLED]
+        return next_generation(signalled >> 48, self.learned(entry.index), 0)
 
     def _refusal(self, rule: Rule, wanted: Endpoint) -> str | None:
         source = rule.source
@@ -381,10 +365,10 @@ class RuleTable:
         """Write the control word: what the port carries and expects, and where its packets leave from."""
         rule = entry.rule
         flags = flags_of(rule) if entry.folded is None else flags_of(rule) | abi.FIXED
-        word = control(entry.generation, flags, rule.tos or 0, entry.mirror >> 16, rule.source.port)
+        wanted = control(entry.generation, flags, rule.tos or 0, entry.mirror >> 16, rule.source.port)
         place = entry.index * _RULE_QUADS + _CONTROL
-        if self._hot[place] != word:
-            self._hot[place] = word
+        if self._hot[place] != wanted:
+            self._hot[place] = wanted
 
     def _clear(self, closed: list[int], token: object) -> None:
         for index in closed:
@@ -392,30 +376,41 @@ class RuleTable:
                 del self._closing[index]
                 self._hot[index * _RULE_QUADS + _CONTROL] = 0
 
+    def _observed(self, entry: Standing, expected: int) -> tuple[Endpoint | None, bool]:
+        """What the word XDP keeps of a port's source says of its party."""
+        generation, state = window(expected)
+        if generation == entry.generation and state != abi.UNSEEN:
+            return self.source(entry, expected), state == abi.CONFIRMED
+        return entry.folded, entry.folded is not None
 
-def _observed(entry: Standing, expected: int) -> tuple[Endpoint | None, bool]:
-    """What the word XDP keeps of a port's source says of its party."""
-    generation, state = window(expected)
-    if generation == entry.generation and state != abi.UNSEEN:
-        return endpoint_of(expected), state == abi.CONFIRMED
-    return entry.folded, entry.folded is not None
+    def _source_words(self, entry: Standing) -> tuple[int, ...]:
+        """Of a party as signalled: hp_cold.preferred, .source and .clock."""
+        rule = entry.rule
+        preferred, source = rule.preferred_source, rule.signalled_source
+        # A party of the other address family is nobody whose packets could come in here.
+        ip6 = ":" in rule.local.ip
+        first = self._number(preferred) if preferred and (":" in preferred) == ip6 else 0
+        second = self._peer(source if source and (":" in source.ip) == ip6 else None, entry.generation)
+        return (first, second, *clocks_of(rule))
 
+    def _number(self, ip: str) -> int:
+        """An address as words have it."""
+        return self._tokens.number(ip) if ":" in ip else be32(ip)
 
-def _source_words(entry: Standing) -> tuple[int, ...]:
-    """Of a party as signalled: hp_cold.preferred, .source and .clock."""
-    rule = entry.rule
-    preferred, source = rule.preferred_source, rule.signalled_source
-    # A party of the other address family is nobody whose packets could come in here.
-    first = be32(preferred) if preferred and ":" not in preferred else 0
-    second = peer(source if source and ":" not in source.ip else None, entry.generation)
-    return (first, second, *clock_words(rule.clocks))
+    def _peer(self, endpoint: Endpoint | None, generation: int) -> int:
+        return word(self._number(endpoint.ip), endpoint.port, generation) if endpoint else generation << 48
 
+    def _endpoint(self, found: int, ip6: bool) -> Endpoint | None:
+        """The endpoint in a word of a port's source or destination."""
+        address = word_address(found)
+        if not address:
+            return None
+        return Endpoint(self._tokens.text(address) if ip6 else ip_text(address), word_port(found))
 
-def _fill_quality(state: StreamState, sequence: int, quality: tuple[int, ...]) -> None:
-    """Loss and quality as ebpf/quality.h keeps the books; differences of 32-bit counters wrap."""
-    first, packets_before, other, expected_before, received_before = quality[:5]
-    state.expected = expected_before + (sequence - first + 1 & _WORD)
-    state.received = received_before + (state.packets - packets_before - other & _WORD)
-    state.duplicates, state.reordered, jitter, payload_type = quality[5:]
-    state.payload_type = payload_type & ~abi.JUMPED
-    state.jitter_ms = jitter / _JITTER_PER_MS
+    def _remember(self, rule: Rule) -> None:
+        """Have a token for every IPv6 address of a rule, before anything changes. Raises DataplaneError."""
+        for endpoint in (rule.destination, rule.signalled_source, rule.known_source):
+            if endpoint is not None and ":" in endpoint.ip:
+                self._tokens.number(endpoint.ip)
+        if rule.preferred_source is not None and ":" in rule.preferred_source:
+            self._tokens.number(rule.preferred_source)

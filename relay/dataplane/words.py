@@ -46,18 +46,30 @@ def be16(port: int) -> int:
     return port >> 8 | (port & 0xFF) << 8
 
 
+def word(address: int, port: int, generation: int) -> int:
+    """struct hp_peer of an address as words have it: `be32`, or the token of an IPv6 address."""
+    return address | (port >> 8) << 32 | (port & 0xFF) << 40 | generation << 48
+
+
 def peer(endpoint: Endpoint | None, generation: int) -> int:
-    """struct hp_peer; no endpoint gives a word whose address is 0."""
-    if endpoint is None:
-        return generation << 48
-    ip, port = endpoint
-    return be32(ip) | (port >> 8) << 32 | (port & 0xFF) << 40 | generation << 48
+    """struct hp_peer of an IPv4 endpoint; no endpoint gives a word whose address is 0."""
+    return word(be32(endpoint.ip), endpoint.port, generation) if endpoint is not None else generation << 48
+
+
+def word_address(word: int) -> int:
+    """The address in a hp_peer or hp_expected word: what `be32` made, or a token; 0 where it holds none."""
+    return word & _ADDRESS_MASK
+
+
+def word_port(word: int) -> int:
+    """The port in such a word."""
+    return be16(word >> 32 & 0xFFFF)
 
 
 def endpoint_of(word: int) -> Endpoint | None:
-    """The endpoint in a hp_peer or hp_expected word, None where it holds none."""
-    address = word & _ADDRESS_MASK
-    return Endpoint(ip_text(address), be16(word >> 32 & 0xFFFF)) if address else None
+    """The IPv4 endpoint in a hp_peer or hp_expected word, None where it holds none."""
+    address = word_address(word)
+    return Endpoint(ip_text(address), word_port(word)) if address else None
 
 
 def control(generation: int, flags: int, tos: int, address: int, port: int) -> int:

@@ -20,21 +20,26 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.dataplane import Listener
+import numpy as np
+import numpy.typing as npt
+
+from relay.dataplane import Listener, abi
+from relay.dataplane.addresses import fill_host
 from relay.dataplane.devices import Attachments, Devmap
-from relay.dataplane.host import DeniedMap, Network, check_host, denied_networks, fill_host, room_for
+from relay.dataplane.host import DeniedMap, Network, check_host, denied_networks, room_for
 from relay.dataplane.learning import Learning
 from relay.dataplane.nexthops import NextHops
 from relay.dataplane.placement import Placement, devices_of
 from relay.dataplane.probe import EgressProbe, check_checksum
 from relay.dataplane.program import OBJECT, Sizes, Tables
-from relay.dataplane.slowpath import Copies, RawSender
+from relay.dataplane.slowpath import Complaints, Copies, RawSender
 from relay.dataplane.table import RuleTable, Standing
+from relay.dataplane.tokens import NO_TOKENS, NoTokens, TokenCollector, Tokens, held_tokens
 from relay.errors import DataplaneError
 from relay.flows import Screen
 from relay.nic.links import Link, Neighbour
 from relay.nic.watch import ADDRESSES, LINKS, ROUTES, HostWatch
-from relay.types import Endpoint, Rule, StreamState
+from relay.types import Carries, Endpoint, Rule, StreamState, Treatment
 from relay.types import Path as StreamPath
 
 __all__ = ["XdpDataplane", "XdpSettings"]
@@ -43,7 +48,8 @@ _log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 1.0  # in which every port is looked at once
 _RETRY_SECONDS = 30.0  # between two tries of a device that does not say whether it takes redirected frames
-_ANYWHERE = "198.51.100.1"  # RFC 5737: what only a default route leads to
+_ANYWHERE, _ANYWHERE6 = "198.51.100.1", "2001:db8::1"  # RFC 5737, RFC 3849: what only a default route leads to
+_LEAST_MTU = 1280
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class XdpSettings:
     """How the plane is to run."""
 
     addresses: tuple[str, ...]
-    """Local IPv4 media addresses."""
+    """Local media addresses, of either family."""
     interfaces: tuple[str, ...] = ()
     """Interfaces to attach to, instead of those found by address and route."""
     mode: str = "auto"
@@ -116,6 +122,10 @@ class XdpDataplane:
         entry = self._table.get(local)
         return self._table.packets(entry.index) if entry else 0
 
+    def octets(self) -> int:
+        """UDP payload admitted at all ports since the start; reads the whole table, 0.3 ms an address."""
+        return self._table.octets()
+
     def rules(self) -> list[Endpoint]:
         """Ports with a rule in force."""
         return [entry.rule.local for entry in self._table.standing.values()]
@@ -138,6 +148,7 @@ class XdpDataplane:
             "slow_path_failed": sum(self._sender.failures.values()),
             "sources_folded": self._learning.folds,
             "nexthops_exhausted": self._nexthops.exhausted,
+            "too_big_told": self._complaints.sent,
         }
 
     def describe(self) -> list[str]:
@@ -214,10 +225,17 @@ class XdpDataplane:
 
     async def _load(self) -> None:
         settings = self._settings
-        sizes = Sizes(room_for(settings.addresses, settings.max_addresses), settings.port_rate, settings.slow_rate)
+        ip6 = any(":" in ip for ip in settings.addresses)
+        rules = room_for(settings.addresses, settings.max_addresses)
+        sizes = Sizes(rules, settings.port_rate, settings.slow_rate, ip6)
         self._tables = self._held.enter_context(closing(await Tables.load(settings.object_path, sizes)))
         fill_host(self._tables.host, settings.addresses)
-        self._denied = DeniedMap(self._tables.denied)
+        self._tokens: Tokens | NoTokens = NO_TOKENS
+        if ip6:
+            tables = self._tables
+            self._tokens = self._held.enter_context(closing(Tokens(tables.peers, tables.tokens, tables.spare)))
+            self._tokens.fill()
+        self._denied = DeniedMap(self._tables.denied, 4), DeniedMap(self._tables.denied6, 6)
         self._devmap = Devmap(self._tables.devices)
 
     def _read_host(self) -> None:
@@ -225,7 +243,7 @@ class XdpDataplane:
         self._watch = watch = self._held.enter_context(closing(HostWatch(loop, self)))
         self._check_addresses()
         self._table = RuleTable(
-            tables.rules, tables.cold, settings.addresses, self._screen(), loop.call_later, loop.time
+            tables.rules, tables.cold, settings.addresses, self._screen(), loop.call_later, loop.time, self._tokens
         )
         self._held.callback(self._table.close)
         self._nexthops = NextHops(watch.kernel, tables.nexthops, self._slot, self._table.moved, loop.call_later)
@@ -240,20 +258,34 @@ class XdpDataplane:
     def _listen(self, listener: Listener) -> None:
         """Begin to hear of events, copies and the host."""
         table = self._table
-        self._sender = self._held.enter_context(closing(RawSender()))
+        self._sender = self._held.enter_context(closing(RawSender(self._mtu)))
         self._learning = Learning(table, self._tables.events, listener.learned)
+        self._complaints = Complaints(self._sender, lambda to, ip: table.screen(to, ip), self._loop.time)
         copies = Copies(
             self._tables.copies,
             self._sender,
+            self._complaints,
             lambda index, source, packet: listener.rtcp(table.local(index), source, packet),
         )
         for ring, read in ((self._tables.events, self._learning.read), (self._tables.copies, copies.read)):
             self._loop.add_reader(ring.fd, read)
             self._held.callback(self._loop.remove_reader, ring.fd)
         self._held.callback(self._stop_placing)
+        if isinstance(self._tokens, Tokens):
+            self._collect_tokens(self._tokens)
         self._watch.start()
         self._sweep_later()
         self._loop.call_later(_RETRY_SECONDS, self._retry)
+
+    def _collect_tokens(self, tokens: Tokens) -> None:
+        """Give back what no rule holds, in turns over the media addresses."""
+        addresses, later = self._settings.addresses, self._loop.call_later
+
+        def held(address: int) -> npt.NDArray[np.bool_]:
+            part = slice(address * abi.PORTS, (address + 1) * abi.PORTS)
+            return held_tokens(self._table.rules[part], self._table.cold[part], ":" in addresses[address], tokens.size)
+
+        self._held.enter_context(closing(TokenCollector(tokens, held, len(addresses), later))).start()
 
     def _sweep_later(self) -> None:
         wait = _SWEEP_SECONDS / len(self._settings.addresses)
@@ -274,7 +306,8 @@ class XdpDataplane:
 
     def _screen(self) -> Screen:
         networks = denied_networks(self._settings.deny, self._settings.addresses, self._watch.addresses)
-        self._denied.set(networks)
+        for denied in self._denied:
+            denied.set(networks)
         return Screen(networks)
 
     def _place(self) -> None:
@@ -289,7 +322,7 @@ class XdpDataplane:
         """Devices to attach to; one that was found once stays while it exists."""
         watch, media = self._watch, self._settings.addresses
         in_use = self._nexthops.devices() | self._placement.attached()
-        outward = (watch.kernel.route(_ANYWHERE, ip) for ip in media)
+        outward = (watch.kernel.route(_ANYWHERE6 if ":" in ip else _ANYWHERE, ip) for ip in media)
         default = {route.ifindex for route in outward if route}
         return devices_of(media, watch.addresses, watch.links, in_use, default)
 
@@ -334,9 +367,17 @@ class XdpDataplane:
             self._watch.soon(LINKS)
         return self._devmap.slot(ifindex)
 
+    def _mtu(self, source: str, destination: str) -> int:
+        """Bytes of the largest packet that leaves here for a destination."""
+        route = self._watch.kernel.route(destination, source)
+        link = self._watch.links.get(route.ifindex) if route else None
+        return link.mtu if link else _LEAST_MTU
+
     def _path(self, entry: Standing, packets: int) -> StreamPath:
         if not self._attached:
             return StreamPath.NOT_ATTACHED
+        if entry.rule.treatment is Treatment.BLOCK and entry.rule.carries is not Carries.RTCP:
+            return StreamPath.BLOCKED
         target = self._table.target(entry)
         if target is None:
             return StreamPath.REFUSED if entry.refused else StreamPath.NO_DESTINATION

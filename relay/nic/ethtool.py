@@ -16,6 +16,8 @@ _GET_STRINGS = 0x1B
 _GET_STATISTICS = 0x1D
 _STATISTICS_NAMES = 1
 _NAME_SIZE = 32
+_GET_FLAGS = 0x25
+_FLAG_RX_VLAN = 1 << 8
 
 
 def driver(interface: str) -> str:
@@ -25,6 +27,15 @@ def driver(interface: str) -> str:
     except OSError:
         return ""
     return _text(info[_DRIVER_NAME])
+
+
+def strips_vlan_tags(interface: str) -> bool:
+    """Whether the card takes VLAN tags out of what it receives (its feature rx-vlan-hw-parse): XDP sees none then."""
+    try:
+        flags = _ask(interface, struct.pack("=2I", _GET_FLAGS, 0))
+    except OSError:
+        return False
+    return bool(struct.unpack("=2I", flags)[1] & _FLAG_RX_VLAN)
 
 
 def statistics(interface: str) -> dict[str, int]:

@@ -1,10 +1,10 @@
-"""Links, addresses, routes and neighbours of this network namespace, by rtnetlink (IPv4)."""
+"""Links, addresses, routes and neighbours of this network namespace, by rtnetlink."""
 
 from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_interface
 
 from pyroute2.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, rtnl
 from pyroute2.netlink.rtnl import ndmsg as nd
@@ -12,7 +12,7 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import IFF_LOOPBACK, IFF_RUNNING, IFF_UP, ifinfmsg
 
 from relay.nic.netlink import Message, Netlink, Subscription, attributes, raw, unchained
-from relay.nic.routes import ANY_SOURCE, Route, RouteLookup
+from relay.nic.routes import Route, RouteLookup, any_source, family_of
 
 _RTNLGRP_NEXTHOP = 32
 _GROUPS = (
@@ -21,9 +21,14 @@ _GROUPS = (
     rtnl.RTNLGRP_IPV4_IFADDR,
     rtnl.RTNLGRP_IPV4_ROUTE,
     rtnl.RTNLGRP_IPV4_RULE,
+    rtnl.RTNLGRP_IPV6_IFADDR,
+    rtnl.RTNLGRP_IPV6_ROUTE,
+    rtnl.RTNLGRP_IPV6_RULE,
     _RTNLGRP_NEXTHOP,
 )
 _NEIGHBOURS = {rtnl.RTM_NEWNEIGH: nd.ndmsg, rtnl.RTM_DELNEIGH: nd.ndmsg}
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+_ETH_P_8021Q = 0x8100
 _NTF_EXT_MANAGED = 0x01
 _NUD_FIXED = nd.NUD_NOARP | nd.NUD_PERMANENT
 _NUD_VALID = nd.NUD_REACHABLE | nd.NUD_STALE | nd.NUD_DELAY | nd.NUD_PROBE | _NUD_FIXED
@@ -35,7 +40,8 @@ __all__ = ["Address", "Change", "Changes", "Link", "Neighbour", "Route", "Rtnetl
 class Link:
     """One network device, `running` while it has a carrier.
 
-    `lower` is the device a VLAN or macvlan stands on (0: none), `master` its bond or bridge.
+    `lower` is the device a VLAN or macvlan stands on (0: none), `master` its bond or bridge, `vlan` the number of an
+    802.1Q VLAN (0: it is none, or one of 802.1ad).
     """
 
     index: int
@@ -48,20 +54,21 @@ class Link:
     loopback: bool
     lower: int = 0
     master: int = 0
+    vlan: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One IPv4 address of this host with its network, and the broadcast address set beside it."""
+    """One address of this host with its network, and the broadcast address set beside it."""
 
     ifindex: int
-    interface: IPv4Interface
+    interface: IPv4Interface | IPv6Interface
     broadcast: IPv4Address | None
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """One ARP entry; `mac` is empty while it is not valid, `fixed` where no ARP is done for it, `gone` once deleted."""
+    """One entry of ARP or NDP; `mac` is empty while not valid, `fixed` where none is done, `gone` once deleted."""
 
     ifindex: int
     ip: str
@@ -108,27 +115,24 @@ class Rtnetlink:
         return int(xdp.get_attr("IFLA_XDP_PROG_ID", 0)) if xdp else 0
 
     def addresses(self) -> list[Address]:
-        """All IPv4 addresses of this host."""
-        message = ifaddrmsg()
-        message["family"] = socket.AF_INET
-        return [_address(found) for found in self._netlink.request(message, rtnl.RTM_GETADDR, NLM_F_DUMP)]
+        """All addresses of this host."""
+        answer = self._netlink.request(ifaddrmsg(), rtnl.RTM_GETADDR, NLM_F_DUMP)
+        return [_address(found) for found in answer if found["family"] in _FAMILIES]
 
     def neighbours(self) -> list[Neighbour]:
-        """All IPv4 neighbours."""
-        message = nd.ndmsg()
-        message["family"] = socket.AF_INET
-        answer = self._netlink.request(message, rtnl.RTM_GETNEIGH, NLM_F_DUMP)
+        """All neighbours."""
+        answer = self._netlink.request(nd.ndmsg(), rtnl.RTM_GETNEIGH, NLM_F_DUMP)
         return [found for each in answer if (found := _neighbour(each))]
 
     def route(self, destination: str, source: str | None = None) -> Route | None:
         """The way from `source` to `destination`, None where none leads there or it ends in this host."""
-        return self._lookup.find(destination, source or ANY_SOURCE)
+        return self._lookup.find(destination, source or any_source(destination))
 
     def resolve(self, ifindex: int, ip: str) -> None:
         """Have the kernel resolve a neighbour now and keep it resolved from then on. Not for fixed neighbours."""
         message = nd.ndmsg()
         message.update(
-            family=socket.AF_INET,
+            family=family_of(ip),
             ifindex=ifindex,
             flags=nd.NTF_USE,
             attrs=[("NDA_DST", ip), ("NDA_FLAGS_EXT", _NTF_EXT_MANAGED)],
@@ -139,7 +143,7 @@ class Rtnetlink:
         """Let a neighbour that was kept resolved age like any other."""
         message = nd.ndmsg()
         message.update(
-            family=socket.AF_INET,
+            family=family_of(neighbour.ip),
             ifindex=neighbour.ifindex,
             state=nd.NUD_STALE,
             attrs=[("NDA_DST", neighbour.ip), ("NDA_LLADDR", neighbour.mac.hex(":"))],
@@ -197,22 +201,31 @@ def _link(message: Message) -> Link:
         loopback=bool(message["flags"] & IFF_LOOPBACK),
         lower=found["IFLA_LINK"].value if stands_on_link else 0,
         master=found["IFLA_MASTER"].value if "IFLA_MASTER" in found else 0,
+        vlan=_vlan(info) if kind == "vlan" else 0,
     )
+
+
+def _vlan(info: Message) -> int:
+    """The number in a VLAN device's tags."""
+    data = info.get_attr("IFLA_INFO_DATA")
+    if data is None or unchained(data).get_attr("IFLA_VLAN_PROTOCOL", _ETH_P_8021Q) != _ETH_P_8021Q:
+        return 0
+    return int(data.get_attr("IFLA_VLAN_ID", 0))
 
 
 def _address(message: Message) -> Address:
     found = attributes(message)
     local = found.get("IFA_LOCAL") or found["IFA_ADDRESS"]
     broadcast = IPv4Address(found["IFA_BROADCAST"].value) if "IFA_BROADCAST" in found else None
-    return Address(message["index"], IPv4Interface((local.value, message["prefixlen"])), broadcast)
+    return Address(message["index"], ip_interface((local.value, message["prefixlen"])), broadcast)
 
 
 def _neighbour(message: Message) -> Neighbour | None:
     found = attributes(message)
-    if message["family"] != socket.AF_INET or "NDA_DST" not in found:
+    if message["family"] not in _FAMILIES or "NDA_DST" not in found:
         return None
     gone, state = message["header"]["type"] == rtnl.RTM_DELNEIGH, message["state"]
     valid = not gone and state & _NUD_VALID
     mac = raw(found["NDA_LLADDR"]) if valid and "NDA_LLADDR" in found else b""
     fixed = bool(valid and state & _NUD_FIXED)
-    return Neighbour(message["ifindex"], socket.inet_ntoa(raw(found["NDA_DST"])), mac, fixed, gone)
+    return Neighbour(message["ifindex"], socket.inet_ntop(message["family"], raw(found["NDA_DST"])), mac, fixed, gone)

@@ -21,14 +21,14 @@ from relay.nic.netlink import RECEIVE_SIZE, open_socket
 UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES, errno.ENETDOWN)
 """What the kernel answers for a destination no route leads to."""
 
-ANY_SOURCE = "0.0.0.0"
-
 _TYPE = struct.Struct("=H")
 _SEQUENCE = _INDEX = struct.Struct("=I")
 _ERROR = struct.Struct("=i")
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _TYPE_AT, _SEQUENCE_AT, _ERROR_AT, _ROUTE_TYPE_AT, _ATTRIBUTES_AT = 4, 8, 16, 23, 28
 _DESTINATION, _SOURCE = slice(32, 36), slice(40, 44)
+_DESTINATION6, _SOURCE6 = slice(32, 48), slice(52, 68)
+_FAMILY = struct.Struct("=H")
 _RTA_OIF, _RTA_GATEWAY, _RTA_VIA = 4, 5, 18
 
 
@@ -41,35 +41,59 @@ class Route:
 
 
 class RouteLookup:
-    """The kernel's choice of a way, one IPv4 destination at a time."""
+    """The kernel's choice of a way, one destination at a time."""
 
     def __init__(self) -> None:
         self._socket = open_socket(NETLINK_ROUTE)
-        self._question = question("0.0.0.0", ANY_SOURCE)
+        self._question = question("0.0.0.0", "0.0.0.0")
+        self._question6 = question("::", "::")
         self._sequence = 0
 
     def close(self) -> None:
         self._socket.close()
 
-    def find(self, destination: str, source: str = ANY_SOURCE) -> Route | None:
-        """The way from `source` to `destination`, None where none leads there or it ends in this host."""
-        asked = self._question
+    def find(self, destination: str, source: str) -> Route | None:
+        """The way from `source` to `destination`, None where none leads there or it ends in this host.
+
+        A `source` of zeros stands for any.
+        """
+        asked = self._asked(destination, source)
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         _SEQUENCE.pack_into(asked, _SEQUENCE_AT, self._sequence)
-        asked[_DESTINATION] = socket.inet_aton(destination)
-        asked[_SOURCE] = socket.inet_aton(source)
         self._socket.send(asked)
         while True:
             answer = self._socket.recv(RECEIVE_SIZE)
             if _SEQUENCE.unpack_from(answer, _SEQUENCE_AT)[0] == self._sequence:
                 return read(answer, destination)
 
+    def _asked(self, destination: str, source: str) -> bytearray:
+        if ":" in destination:
+            asked = self._question6
+            asked[_DESTINATION6] = socket.inet_pton(socket.AF_INET6, destination)
+            asked[_SOURCE6] = socket.inet_pton(socket.AF_INET6, source)
+        else:
+            asked = self._question
+            asked[_DESTINATION] = socket.inet_aton(destination)
+            asked[_SOURCE] = socket.inet_aton(source)
+        return asked
+
+
+def family_of(ip: str) -> int:
+    """AF_INET or AF_INET6, by the text of an address."""
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET
+
+
+def any_source(destination: str) -> str:
+    """The address of zeros of a destination's family."""
+    return "::" if ":" in destination else "0.0.0.0"
+
 
 def question(destination: str, source: str) -> bytearray:
     """The request for a route as pyroute2 encodes it."""
     message = rtmsg()
+    family, bits = family_of(destination), 128 if ":" in destination else 32
     attributes = [("RTA_DST", destination), ("RTA_SRC", source)]
-    message.update(family=socket.AF_INET, dst_len=32, src_len=32, attrs=attributes)
+    message.update(family=family, dst_len=bits, src_len=bits, attrs=attributes)
     message["header"].update(type=RTM_GETROUTE, flags=NLM_F_REQUEST)
     message.encode()
     return bytearray(message.data)
@@ -85,10 +109,19 @@ def read(answer: bytes, destination: str) -> Route | None:
     if answer[_ROUTE_TYPE_AT] != rt_type["unicast"]:
         return None
     found = _attributes(answer)
-    if _RTA_OIF not in found or _RTA_VIA in found:  # an IPv6 gateway (RFC 5549) is left to the kernel's own output
+    if _RTA_OIF not in found:
         return None
+    return Route(_INDEX.unpack(found[_RTA_OIF])[0], _gateway(found) or destination)
+
+
+def _gateway(found: dict[int, bytes]) -> str | None:
+    """The next hop a route names, which may be of IPv6 for a destination of IPv4 (RFC 8950)."""
+    if via := found.get(_RTA_VIA):
+        return socket.inet_ntop(_FAMILY.unpack_from(via)[0], via[_FAMILY.size :])
     gateway = found.get(_RTA_GATEWAY)
-    return Route(_INDEX.unpack(found[_RTA_OIF])[0], socket.inet_ntoa(gateway) if gateway else destination)
+    if gateway is None:
+        return None
+    return socket.inet_ntop(socket.AF_INET if len(gateway) == 4 else socket.AF_INET6, gateway)
 
 
 def _attributes(answer: bytes) -> dict[int, bytes]:

@@ -22,10 +22,12 @@ class _Socket(nlmsg):  # type: ignore[misc]
 
 def busy_udp_ports(ip: str) -> set[int]:
     """Ports that a socket bound to `ip`, or to all addresses, would take packets of. Raises OSError."""
-    address = socket.inet_aton(ip)
-    mapped = _V4_MAPPED + address, _V4_MAPPED + bytes(4)
     netlink = Netlink(NETLINK_SOCK_DIAG, {SOCK_DIAG_BY_FAMILY: _Socket})
     try:
+        if ":" in ip:
+            return _ports(netlink, socket.AF_INET6, {socket.inet_pton(socket.AF_INET6, ip), _NO_ADDRESS})
+        address = socket.inet_aton(ip)
+        mapped = _V4_MAPPED + address, _V4_MAPPED + bytes(4)
         v4 = _ports(netlink, socket.AF_INET, {address.ljust(16, b"\0"), _NO_ADDRESS})
         return v4 | _ports(netlink, socket.AF_INET6, {_NO_ADDRESS, *mapped})
     finally:

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_network
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from relay.dataplane import abi
-from relay.dataplane.host import DeniedMap, check_host, denied_networks, fill_host, missing_capabilities, room_for
+from relay.dataplane.host import DeniedMap, check_host, denied_networks, missing_capabilities, room_for
 from relay.dataplane.program import Sizes, constants, nearest_hz
 from relay.errors import DataplaneError
 from relay.nic.links import Address
@@ -41,24 +41,19 @@ def test_an_old_kernel_or_a_poor_process_is_refused(tmp_path: Path) -> None:
         check_host(file, "6.1.0")
 
 
-def test_media_addresses_stand_where_the_program_looks() -> None:
-    table = np.zeros(1, abi.HOST)
-    media = [f"10.0.0.{number}" for number in range(1, 17)]
-    fill_host(table, media)
-    slots = {int(slot["address"]): int(slot["index"]) for slot in table[0]["slot"] if slot["address"]}
-    assert slots == {int(IPv4Address(ip)): index for index, ip in enumerate(media)}
-    assert [str(IPv4Address(int(number))) for number in table[0]["address"][:16]] == media
-
-
 def test_nothing_is_sent_to_this_hosts_other_addresses_and_broadcasts() -> None:
     addresses = [
         Address(2, IPv4Interface("10.0.0.1/24"), IPv4Address("10.0.0.255")),
         Address(2, IPv4Interface("10.0.0.9/24"), None),
         Address(3, IPv4Interface("10.1.0.1/32"), None),
         Address(1, IPv4Interface("127.0.0.1/8"), None),
+        Address(1, IPv6Interface("::1/128"), None),
+        Address(2, IPv6Interface("fd00::1/64"), None),
+        Address(2, IPv6Interface("fd00::2/64"), None),
     ]
-    denied = denied_networks([ip_network("192.168.0.0/16")], ["10.0.0.1"], addresses)
-    assert sorted(map(str, denied)) == ["10.0.0.255/32", "10.0.0.9/32", "10.1.0.1/32", "192.168.0.0/16"]
+    denied = denied_networks([ip_network("192.168.0.0/16")], ["10.0.0.1", "fd00::1"], addresses)
+    expected = ["10.0.0.255/32", "10.0.0.9/32", "10.1.0.1/32", "192.168.0.0/16", "fd00::2/128"]
+    assert sorted(map(str, denied)) == expected
 
 
 class FakeMap:
@@ -72,14 +67,16 @@ class FakeMap:
         self.held.remove(key)
 
 
-def test_the_denied_map_holds_exactly_what_is_set() -> None:
-    fake = FakeMap()
-    denied = DeniedMap(fake)  # type: ignore[arg-type]
-    denied.set([ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")])
-    denied.set([ip_network("10.0.0.0/8"), ip_network("192.0.2.1/32")])
-    denied.set([ip_network("192.0.2.1/32")])
-    (key,) = fake.held
+def test_the_denied_maps_hold_exactly_what_is_set() -> None:
+    fake, fake6 = FakeMap(), FakeMap()
+    denied, denied6 = DeniedMap(fake, 4), DeniedMap(fake6, 6)  # type: ignore[arg-type]
+    for networks in (("10.0.0.0/8", "2001:db8::/32"), ("10.0.0.0/8", "192.0.2.1/32"), ("192.0.2.1/32", "fd00::1/128")):
+        for each in (denied, denied6):
+            each.set(map(ip_network, networks))
+    (key,), (key6,) = fake.held, fake6.held
     assert np.frombuffer(key, abi.PREFIX)[0].tolist() == (32, int(IPv4Address("192.0.2.1")))
+    assert key6 == (128).to_bytes(4, "little") + IPv6Address("fd00::1").packed
+    assert len(key6) == abi.PREFIX6.itemsize
 
 
 @pytest.mark.parametrize(
@@ -88,6 +85,8 @@ def test_the_denied_map_holds_exactly_what_is_set() -> None:
         ([], "no media address"),
         (["10.0.0.1", "10.0.0.1"], "given twice"),
         (["10.0.0.1", "127.0.0.1"], "cannot serve the loopback address 127.0.0.1"),
+        (["fd00::1", "::1"], "cannot serve the loopback address ::1"),
+        (["fe80::1"], "cannot serve the link-local address fe80::1"),
         (["10.0.0.1", "10.0.0.2", "10.0.0.3"], "3 media addresses are more than --max-addresses=2"),
     ],
 )

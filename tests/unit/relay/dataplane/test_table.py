@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,12 @@ import pytest
 
 from relay.dataplane import abi
 from relay.dataplane.nexthops import NextHops
-from relay.dataplane.table import RuleTable, clock_words, flags_of
+from relay.dataplane.table import RuleTable
 from relay.dataplane.words import peer
 from relay.errors import DataplaneError
 from relay.flows import Screen
 from relay.nic.links import Link, Neighbour, Route
-from relay.types import Carries, Endpoint, Learning, Rule
+from relay.types import Carries, Endpoint, Learning, Rule, Treatment
 
 ADDRESSES = ("10.0.0.1", "10.0.0.2")
 FACING_A, FACING_B = Endpoint(ADDRESSES[0], 30000), Endpoint(ADDRESSES[1], 30002)
@@ -225,6 +226,70 @@ def test_a_refused_destination_stays_without_an_address(bench: Bench, refused: E
     assert bench.word(FACING_A, "control")["flags"] & abi.LIVE
 
 
+def test_octets_are_counted_beyond_the_end_of_a_call(bench: Bench) -> None:
+    bench.table.install(pair())
+    bench.table.rules[bench.table.index(FACING_A)]["bytes"] = 700
+    assert bench.table.octets() == 700
+    bench.table.remove([FACING_A, FACING_B], 0)
+    assert bench.table.octets() == 700
+    bench.table.install(pair())
+    bench.table.rules[bench.table.index(FACING_B)]["bytes"] = 50
+    assert bench.table.octets() == 750
+
+
+def test_a_treatment_changes_flags_and_clocks_in_place(bench: Bench) -> None:
+    clocks = ((8, 8000), (0, 8000))
+    bench.table.install(pair(clocks=clocks))
+    generation = bench.generations()
+    bench.table.install(pair(clocks=clocks, fills=((8, 0xD5),), treatment=Treatment.SILENCE))
+    assert bench.word(FACING_A, "control")["flags"] & abi.TREATMENT_MASK == abi.SILENCE
+    assert [tuple(clock) for clock in bench.cold(FACING_A)["clock"].tolist()][:2] == [(8, 0xD5, 32), (0, 0, 32)]
+    bench.table.install(pair(clocks=clocks))
+    assert bench.word(FACING_A, "control")["flags"] & abi.TREATMENT_MASK == 0
+    assert [tuple(clock) for clock in bench.cold(FACING_A)["clock"].tolist()][:2] == [(8, 0, 32), (0, 0, 32)]
+    assert bench.generations() == generation
+
+
+def test_a_source_folded_at_a_port_for_both_is_folded_for_the_port_above(bench: Bench) -> None:
+    """The party has RTP and RTCP on one port; the other has not."""
+    above_a, above_b = (Endpoint(local.ip, local.port + 1) for local in (FACING_A, FACING_B))
+    rtp, back = pair(b=B)
+    rtcp = Rule(above_a, above_b, Endpoint(B.ip, B.port + 1), 1, A, 1, Carries.RTCP)
+    rtcp_back = Rule(above_b, above_a, A, 1, Endpoint(B.ip, B.port + 1), 1, Carries.RTCP, joined=True)
+    bench.table.install([rtp._replace(split=True), back, rtcp, rtcp_back])
+    assert bench.word(FACING_A, "control")["flags"] & abi.SPLIT
+    assert bench.word(above_b, "control")["flags"] & abi.JOINED
+    entry = bench.table.get(FACING_A)
+    assert entry
+    bench.table.fold(entry, NAT)
+    assert bench.destination(FACING_B) == bench.destination(above_b) == NAT
+    assert int(bench.word(above_a, "control")["generation"]) == int(bench.word(above_b, "signalled")["generation"])
+
+
+def test_a_learned_address_that_is_denied_later_is_forgotten(bench: Bench) -> None:
+    bench.table.install(pair())
+    before = bench.generations()[0]
+    bench.learn(FACING_A, NAT, abi.OPEN)
+    sends_to_a, facing_a = bench.table.get(FACING_B), bench.table.get(FACING_A)
+    assert sends_to_a
+    assert facing_a
+    bench.table.screen_again(Screen((ip_network("198.51.100.0/24"),)))
+    assert bench.table.target(sends_to_a) == A
+    expects, at_other = bench.generations()
+    assert expects == at_other != before
+    assert bench.table.observed(facing_a) == (None, False)
+
+
+def test_a_folded_address_that_is_denied_later_gives_way_to_the_signalled_one(bench: Bench) -> None:
+    bench.table.install(pair())
+    entry = bench.table.get(FACING_A)
+    assert entry
+    bench.table.fold(entry, NAT)
+    bench.table.screen_again(Screen((ip_network("198.51.100.0/24"),)))
+    assert bench.destination(FACING_B) == A
+    assert not bench.word(FACING_A, "control")["flags"] & abi.FIXED
+
+
 def test_a_party_of_the_other_address_family_is_nobody(bench: Bench) -> None:
     bench.table.install(pair(a=Endpoint("2001:db8::1", 4000), preferred_source="2001:db8::2"))
     entry = bench.table.get(FACING_B)
@@ -235,8 +300,6 @@ def test_a_party_of_the_other_address_family_is_nobody(bench: Bench) -> None:
 
 
 def test_what_is_refused_may_change(bench: Bench) -> None:
-    from ipaddress import ip_network
-
     bench.table.install(pair())
     generation = bench.generations()
     bench.table.screen_again(Screen((ip_network("192.0.2.0/27"),)))
@@ -313,16 +376,3 @@ def test_an_address_that_is_not_served_is_an_error(bench: Bench) -> None:
         bench.table.install([first, second._replace(local=Endpoint("10.9.9.9", 30000))])
     assert not bench.table.standing
     assert not bench.table.rules.view("u1").any()
-
-
-def test_a_clock_that_is_no_multiple_of_250_hz_measures_nothing() -> None:
-    entries = b"".join(word.to_bytes(8, "little") for word in clock_words(((96, 22050), (97, 48000))))
-    assert [tuple(entry) for entry in np.frombuffer(entries, abi.CLOCK).tolist()][:2] == [(96, 0, 0), (97, 0, 192)]
-
-
-@pytest.mark.parametrize("learning", Learning)
-def test_every_way_of_learning_has_its_flag(learning: Learning) -> None:
-    local = Endpoint("127.0.0.1", 30000)
-    flags = flags_of(Rule(local, local, None, 0, None, 0, Carries.OPAQUE, learning))
-    assert flags & abi.LEARN_MASK == getattr(abi, f"LEARN_{learning.name}")
-    assert flags & (abi.KEEP_TOS | abi.LOOPBACK) == abi.KEEP_TOS | abi.LOOPBACK

@@ -140,10 +140,12 @@ def test_a_tunnels_address_has_the_length_the_kernel_gave_it() -> None:
             ("10.0.0.1/24", "10.0.0.255"),
         ),
         ([("IFA_ADDRESS", "10.0.0.2")], ("10.0.0.2/24", "None")),
+        ([("IFA_ADDRESS", "fd00::1")], ("fd00::1/24", "None")),
     ],
 )
 def test_an_address_is_the_local_one(attrs: list[tuple[str, str]], expected: tuple[str, str]) -> None:
-    found = links._address(received(ifaddrmsg(), 20, attrs, family=socket.AF_INET, prefixlen=24, index=3))
+    family = socket.AF_INET6 if ":" in attrs[0][1] else socket.AF_INET
+    found = links._address(received(ifaddrmsg(), 20, attrs, family=family, prefixlen=24, index=3))
     assert isinstance(found, Address)
     assert (found.ifindex, str(found.interface), str(found.broadcast)) == (3, *expected)
 
@@ -168,10 +170,21 @@ def test_a_neighbour_has_a_mac_address_while_it_is_valid(
     assert found == Neighbour(3, "10.0.0.2", bytes.fromhex(MAC.replace(":", "")) if known else b"", fixed, gone)
 
 
-def test_neighbours_of_other_families_are_not_ours() -> None:
+def test_neighbours_are_of_ipv4_or_ipv6() -> None:
     attrs = [("NDA_DST", "fd00::1"), ("NDA_LLADDR", MAC)]
     found = received(ndmsg(), RTM_NEWNEIGH, attrs, family=socket.AF_INET6, ifindex=3, state=2)
-    assert links._neighbour(found) is None
+    assert links._neighbour(found) == Neighbour(3, "fd00::1", bytes.fromhex(MAC.replace(":", "")), False)
+    bridged = received(ndmsg(), RTM_NEWNEIGH, [("NDA_LLADDR", MAC)], family=socket.AF_BRIDGE, ifindex=3, state=2)
+    assert links._neighbour(bridged) is None
+
+
+@pytest.mark.parametrize(("protocol", "vlan"), [(0x8100, 7), (0x88A8, 0)])
+def test_a_vlan_of_8021q_has_its_number(protocol: int, vlan: int) -> None:
+    data = {"attrs": [("IFLA_VLAN_ID", 7), ("IFLA_VLAN_PROTOCOL", protocol)]}
+    info = {"attrs": [("IFLA_INFO_KIND", "vlan"), ("IFLA_INFO_DATA", data)]}
+    attrs = [("IFLA_IFNAME", "eth0.7"), ("IFLA_MTU", 1500), ("IFLA_LINK", 2), ("IFLA_LINKINFO", info)]
+    found = links._link(received(ifinfmsg(), 16, attrs, index=9))
+    assert (found.vlan, found.lower) == (vlan, 2)
 
 
 def test_events_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

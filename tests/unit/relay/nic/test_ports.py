@@ -83,3 +83,10 @@ def test_ports_bound_on_an_address_or_on_all_are_busy() -> None:
     for opened in sockets:
         opened.close()
     assert not {own, every, both} & busy_udp_ports("127.0.0.1")
+
+
+def test_ports_bound_on_an_ipv6_address_or_on_all_are_busy() -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as own:
+        own.bind(("::1", 0))
+        assert own.getsockname()[1] in busy_udp_ports("::1")
+        assert own.getsockname()[1] not in busy_udp_ports("::2")
