@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from control.ng import message
 from relay.types import Endpoint
 
-__all__ = ["MAX_REPLY", "Counters", "Handler", "Network", "Service"]
+__all__ = ["MAX_REPLY", "Counters", "Handler", "Network", "Service", "refusal"]
 
 log = logging.getLogger(__name__)
 

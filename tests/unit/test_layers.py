@@ -14,10 +14,12 @@ ROOT = Path(__file__).parents[2]
 RELAY_PURE = ("types", "errors", "ports", "media", "call", "flows", "registry", "rtcp", "quality")
 CONTROL_PURE = (
     "control.ng.bencode",
+    "control.ng.framing",
     "control.ng.message",
     "control.ng.flags",
     "control.ng.options",
     "control.ng.rtppflags",
+    "control.ng.takers",
     "control.ng.unserved",
     "control.ng.needed",
     "control.ng.offeranswer",
@@ -59,6 +61,7 @@ ADAPTERS = Layer(
     "control, adapters",
     (*PURE_RELAY_MODULES, *CONTROL_PURE),
 )
+JOINERS = tuple(f"control.{name}" for name in ("__main__", "check", "daemon", "host", "planes", "reload"))
 DAEMON = Layer("control.daemon and control.planes", ("relay", "control"), frozenset({"uvloop"}))
 
 
@@ -75,7 +78,7 @@ def layer_of(module: str) -> Layer:
         return RELAY_PLANES
     if within(module, CONTROL_PURE):
         return CONTROL_PURE_LAYER
-    if module in ("control.daemon", "control.planes", "control.host", "control.check", "control.__main__"):
+    if module in JOINERS:
         return DAEMON
     if within(module, ("control",)):
         return ADAPTERS
