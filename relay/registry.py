@@ -131,8 +131,18 @@ class Registry:
         self._screen = Screen(settings.denied)
         self._due: list[tuple[float, int, Call]] = []
         self._serial = count()
-        limits = (settings.timeout, settings.silent_timeout, settings.offer_timeout)
-        self._glance = max(1.0, min((limit for limit in limits if limit > 0), default=3600.0) / _LOOKS)
+        self._glance = _glance(settings)
+
+    def reload(self, settings: Settings) -> None:
+        """Take new settings over: their times and limits for all calls, the rest for what is signalled from here on."""
+        if settings.denied != self.settings.denied:
+            self._screen = Screen(settings.denied)
+        self.settings = settings
+        self._glance = _glance(settings)
+        now = self._clock()
+        for call in self._calls.values():
+            if call.deleted is None:
+                self._schedule(call, now + self._glance)
 
     # -- looking
 
@@ -486,6 +496,12 @@ class Registry:
 
 def _admit() -> str | None:
     return None
+
+
+def _glance(settings: Settings) -> float:
+    """Seconds between two looks at a call."""
+    limits = (settings.timeout, settings.silent_timeout, settings.offer_timeout)
+    return max(1.0, min((limit for limit in limits if limit > 0), default=3600.0) / _LOOKS)
 
 
 def _offerer(call: Call, from_tag: str, to_tag: str | None) -> int:
