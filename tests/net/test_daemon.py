@@ -269,9 +269,12 @@ def test_refusals_say_what_is_missing(lab: Lab, host: Host) -> None:
     alone = lab.host(f"alone{len(lab.hosts)}")
     assert "no default route" in memory(alone).refused()
     no_way = "no network interface leads to the media addresses: name one with --attach=IF"
-    assert "cannot serve the loopback address 127.0.0.1" in Daemon(alone, "--interface=127.0.0.1").refused()
+    assert (
+        "cannot serve the loopback address 127.0.0.1"
+        in Daemon(alone, "--dataplane=xdp", "--interface=127.0.0.1").refused()
+    )
     alone.ip("address", "add", "10.99.6.1/32", "dev", "lo")
-    assert no_way in Daemon(alone, "--interface=10.99.6.1").refused()
+    assert no_way in Daemon(alone, "--dataplane=xdp", "--interface=10.99.6.1").refused()
     strange = memory(host, "-i", "10.1.1.1").refused()
     assert "--interface=10.1.1.1 is no address of this host, which has 10.99.5.1" in strange
     assert "stopped" not in strange
@@ -285,7 +288,7 @@ def test_refusals_say_what_is_missing(lab: Lab, host: Host) -> None:
 
 def test_without_privileges_the_missing_capability_is_named(host: Host) -> None:
     wrapper = ("setpriv", "--bounding-set=-bpf,-sys_admin,-perfmon", "--inh-caps=-bpf,-sys_admin,-perfmon")
-    refused = Daemon(host, wrapper=wrapper).refused()
+    refused = Daemon(host, "--dataplane=xdp", wrapper=wrapper).refused()
     assert "cannot start: root lacks CAP_PERFMON, CAP_BPF" in refused
     assert "Traceback" not in refused
     assert standing_files(host) == []
