@@ -2,7 +2,8 @@
 
 A test file derives a class from `DataplaneContract` and provides the fixtures `plane` (started, with `listener`),
 `listener`, and `arrive`: a function that makes a UDP packet reach a local port, and returns when the plane has dealt
-with it and has told its listener.
+with it and has told its listener. A plane that forwards derives from `ForwardingContract` and provides `reached`, too.
+Each does so for parties of one address family, of the other, and of both.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from relay.dataplane import Dataplane
-from relay.types import Carries, Endpoint, Path, Rule, StreamState
+from relay.types import Carries, Endpoint, Path, Rule, StreamState, Treatment
 
 Arrive = Callable[[Endpoint, Endpoint, bytes], None]
 """Local port, source, payload."""
+Reached = Callable[[Endpoint], list[tuple[bytes, Endpoint]]]
+"""What has reached a party since it was asked last, from where; the first time its telephone is switched on."""
 
 RTP = bytes.fromhex("8000000100000000cafe0001") + b"\xff" * 160
 RTCP = bytes.fromhex("80c90001cafe0001")
@@ -36,9 +39,13 @@ class Heard:
 
 
 class DataplaneContract:
-    """Derived classes may put other addresses here, as long as the plane serves LOCAL and can reach the parties."""
+    """Derived classes may put other addresses here, as long as the plane serves LOCAL and can reach the parties.
+
+    LOCAL_BOB is what faces Bob, where that is another address or of another family.
+    """
 
     LOCAL = "192.0.2.1"
+    LOCAL_BOB: str | None = None
     ALICE = Endpoint("198.51.100.10", 4000)
     BOB = Endpoint("203.0.113.20", 5000)
     STRANGER = Endpoint("198.51.100.66", 6000)
@@ -49,7 +56,7 @@ class DataplaneContract:
 
     @property
     def facing_bob(self) -> Endpoint:
-        return Endpoint(self.LOCAL, 30010)
+        return Endpoint(self.LOCAL_BOB or self.LOCAL, 30010)
 
     def pair(self, alice: Endpoint | None, bob: Endpoint | None, epochs: tuple[int, int] = (1, 1)) -> list[Rule]:
         """The two rules of a call's RTP."""
@@ -172,6 +179,18 @@ class DataplaneContract:
         arrive(self.facing_alice, self.STRANGER, RTCP)
         assert listener.reports == []
 
+    def test_octets_outlast_their_calls(self, plane: Dataplane, arrive: Arrive) -> None:
+        assert plane.octets() == 0
+        plane.install(self.pair(self.ALICE, self.BOB))
+        arrive(self.facing_alice, self.ALICE, RTP)
+        arrive(self.facing_bob, self.BOB, RTP)
+        assert plane.octets() == 2 * len(RTP)
+        plane.remove([self.facing_alice, self.facing_bob], 0)
+        plane.install(self.pair(self.ALICE, self.BOB))
+        assert plane.octets() == 2 * len(RTP)
+        arrive(self.facing_alice, self.ALICE, RTP)
+        assert plane.octets() == 3 * len(RTP)
+
     def test_a_stream_says_where_it_is_forwarded(self, plane: Dataplane) -> None:
         plane.install(self.pair(self.ALICE, self.BOB))
         assert isinstance(plane.state(self.facing_alice).path, Path)
@@ -179,3 +198,136 @@ class DataplaneContract:
     def test_closing_twice_is_safe(self, plane: Dataplane) -> None:
         asyncio.run(plane.close())
         asyncio.run(plane.close())
+
+
+def above(endpoint: Endpoint) -> Endpoint:
+    """Where RTCP goes that is not multiplexed."""
+    return Endpoint(endpoint.ip, endpoint.port + 1)
+
+
+def with_payload_type(payload_type: int) -> bytes:
+    return RTP[:1] + bytes([payload_type]) + RTP[2:]
+
+
+class ForwardingContract(DataplaneContract):
+    """What is promised of the packets that leave."""
+
+    def test_media_pass_from_the_port_that_faces_the_other_party(
+        self, plane: Dataplane, arrive: Arrive, reached: Reached
+    ) -> None:
+        assert (reached(self.ALICE), reached(self.BOB)) == ([], [])
+        plane.install(self.pair(self.ALICE, self.BOB))
+        arrive(self.facing_alice, self.ALICE, RTP)
+        assert reached(self.BOB) == [(RTP, self.facing_bob)]
+        arrive(self.facing_bob, self.BOB, RTCP)
+        assert reached(self.ALICE) == [(RTCP, self.facing_alice)]
+
+    def test_what_is_opaque_passes(self, plane: Dataplane, arrive: Arrive, reached: Reached) -> None:
+        reached(self.BOB)
+        plane.install([rule._replace(carries=Carries.OPAQUE) for rule in self.pair(self.ALICE, self.BOB)])
+        for payload in (b"", b"\x00", b"\xff" * 7, bytes(1200)):
+            arrive(self.facing_alice, self.ALICE, payload)
+            assert reached(self.BOB) == [(payload, self.facing_bob)]
+
+    def test_answers_go_to_where_a_party_really_sends_from(
+        self, plane: Dataplane, arrive: Arrive, reached: Reached
+    ) -> None:
+        moved = Endpoint(self.ALICE.ip, self.ALICE.port + 100)
+        reached(moved)
+        plane.install(self.pair(self.ALICE, self.BOB))
+        arrive(self.facing_alice, moved, RTP)
+        arrive(self.facing_bob, self.BOB, RTP)
+        assert reached(moved) == [(RTP, self.facing_alice)]
+
+    def test_a_party_with_one_port_talks_to_one_with_two(
+        self, plane: Dataplane, arrive: Arrive, reached: Reached
+    ) -> None:
+        """RFC 5761 on Alice's side only."""
+        for party in (self.ALICE, self.BOB, above(self.BOB)):
+            reached(party)
+        plane.install(self.bridged())
+        arrive(self.facing_alice, self.ALICE, RTP)
+        assert reached(self.BOB) == [(RTP, self.facing_bob)]
+        arrive(self.facing_alice, self.ALICE, RTCP)
+        assert reached(above(self.BOB)) == [(RTCP, above(self.facing_bob))]
+        assert reached(self.BOB) == []
+        arrive(self.facing_bob, self.BOB, RTP)
+        arrive(above(self.facing_bob), above(self.BOB), RTCP)
+        assert reached(self.ALICE) == [(RTP, self.facing_alice), (RTCP, self.facing_alice)]
+
+    def test_what_is_learned_at_the_one_port_is_learned_for_both(
+        self, plane: Dataplane, arrive: Arrive, reached: Reached
+    ) -> None:
+        moved = Endpoint(self.ALICE.ip, self.ALICE.port + 100)
+        reached(moved)
+        plane.install(self.bridged())
+        arrive(self.facing_alice, moved, RTP)
+        arrive(self.facing_bob, self.BOB, RTP)
+        arrive(above(self.facing_bob), above(self.BOB), RTCP)
+        assert reached(moved) == [(RTP, self.facing_alice), (RTCP, self.facing_alice)]
+
+    def test_rtcp_at_the_one_port_reaches_the_listener(self, plane: Dataplane, listener: Heard, arrive: Arrive) -> None:
+        plane.install(self.bridged())
+        arrive(self.facing_alice, self.ALICE, RTP)
+        arrive(self.facing_alice, self.ALICE, RTCP)
+        assert listener.reports == [(self.facing_alice, self.ALICE, RTCP)]
+        assert plane.packets(self.facing_alice) == 2
+
+    def bridged(self) -> list[Rule]:
+        """Alice has RTP and RTCP on one port, Bob on two."""
+        a, b = self.pair(self.ALICE, self.BOB)
+        both, rtp, rtcp = Carries.RTP | Carries.RTCP, Carries.RTP, Carries.RTCP
+        above_a, above_b = above(self.facing_alice), above(self.facing_bob)
+        return [
+            a._replace(carries=both, split=True),
+            b._replace(carries=rtp),
+            Rule(above_a, above_b, above(self.BOB), 1, self.ALICE, 1, rtcp),
+            Rule(above_b, above_a, self.ALICE, 1, above(self.BOB), 1, rtcp, joined=True),
+        ]
+
+    def treated(self, treatment: Treatment) -> list[Rule]:
+        """Of what Alice sends: type 8 has its silence, 101 is telephone-event."""
+        a, b = self.pair(self.ALICE, self.BOB)
+        a = a._replace(clocks=((8, 8000), (0, 8000)), event_types=(101,), fills=((8, 0xD5),))
+        return [a._replace(treatment=treatment), b]
+
+    def test_blocked_media_are_taken_and_dropped(self, plane: Dataplane, arrive: Arrive, reached: Reached) -> None:
+        reached(self.BOB)
+        plane.install(self.treated(Treatment.BLOCK))
+        arrive(self.facing_alice, self.ALICE, RTP)
+        arrive(self.facing_alice, self.ALICE, RTCP)
+        assert reached(self.BOB) == [(RTCP, self.facing_bob)]
+        state = plane.state(self.facing_alice)
+        assert (state.observed_source, state.packets, state.last_drop) == (self.ALICE, 2, "blocked")
+        assert state.path is Path.BLOCKED
+        assert plane.state(self.facing_bob).path is not Path.BLOCKED
+
+    def test_a_block_begins_and_ends_in_the_middle_of_a_call(
+        self, plane: Dataplane, arrive: Arrive, reached: Reached
+    ) -> None:
+        reached(self.BOB)
+        for treatment in (Treatment.PASS, Treatment.BLOCK, Treatment.PASS):
+            plane.install(self.treated(treatment))
+            arrive(self.facing_alice, self.ALICE, RTP)
+        assert len(reached(self.BOB)) == 2
+        assert plane.packets(self.facing_alice) == 3
+
+    def test_silenced_media_keep_their_headers(self, plane: Dataplane, arrive: Arrive, reached: Reached) -> None:
+        reached(self.BOB)
+        plane.install(self.treated(Treatment.SILENCE))
+        voice, unknown = with_payload_type(8), with_payload_type(0)
+        extended = b"\x91" + voice[1:12] + b"\x00\x00\x00\x07" + b"\xbe\xde\x00\x01" + b"\x10\x01\x00\x00" + voice[12:]
+        for packet in (voice, unknown, extended, RTCP):
+            arrive(self.facing_alice, self.ALICE, packet)
+        silence = b"\xd5" * 160
+        found = [payload for payload, _ in reached(self.BOB)]
+        assert found == [voice[:12] + silence, extended[:24] + silence, RTCP]
+        assert plane.state(self.facing_alice).last_drop == "blocked"
+
+    def test_blocked_events_leave_the_voice(self, plane: Dataplane, arrive: Arrive, reached: Reached) -> None:
+        reached(self.BOB)
+        plane.install(self.treated(Treatment.BLOCK_EVENTS))
+        voice, event = with_payload_type(8), with_payload_type(101)
+        for packet in (voice, event, voice):
+            arrive(self.facing_alice, self.ALICE, packet)
+        assert [payload for payload, _ in reached(self.BOB)] == [voice, voice]
