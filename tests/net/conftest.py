@@ -19,8 +19,11 @@ from tests.lab import Host, Lab
 
 RELAY_A, RELAY_B = "10.7.1.1", "10.7.2.1"
 PARTY_A, PARTY_B = "10.7.1.2", "10.7.2.2"
+RELAY6_A, RELAY6_B = "fd07:1::1", "fd07:2::1"
+PARTY6_A, PARTY6_B = "fd07:1::2", "fd07:2::2"
 PORT_A, PORT_B = 20000, 20002
 MEDIA_A, MEDIA_B = Endpoint(RELAY_A, PORT_A), Endpoint(RELAY_B, PORT_B)
+MEDIA6_A, MEDIA6_B = Endpoint(RELAY6_A, PORT_A), Endpoint(RELAY6_B, PORT_B)
 
 
 @dataclass
@@ -41,7 +44,7 @@ class Phone:
     """A UDP socket of one party. Neighbours are resolved by its own kernel, offloads are as the system has them."""
 
     def __init__(self, host: Host, ip: str, port: int) -> None:
-        self.socket = host.socket()
+        self.socket = host.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET)
         self.socket.bind((ip, port))
         self.socket.setblocking(False)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
@@ -55,8 +58,8 @@ class Phone:
         found = []
         with contextlib.suppress(BlockingIOError):
             while True:
-                payload, source = self.socket.recvfrom(2048)
-                found.append((payload, Endpoint(*source)))
+                payload, source = self.socket.recvfrom(65535)
+                found.append((payload, Endpoint(*source[:2])))
         return found
 
     async def expect(self, count: int, seconds: float = 3.0) -> list[tuple[bytes, Endpoint]]:
@@ -78,13 +81,22 @@ class Table:
     def __init__(self, lab: Lab, *, napi: bool = True) -> None:
         self.lab = lab
         self.relay, self.a, self.b = (lab.host(name) for name in ("relay", "a", "b"))
-        for host, name, own, theirs in ((self.a, "to-a", RELAY_A, PARTY_A), (self.b, "to-b", RELAY_B, PARTY_B)):
-            lab.cable(self.relay, name, host, "eth0", napi=napi)
-            self.relay.ip("address", "add", f"{own}/24", "dev", name)
-            host.ip("address", "add", f"{theirs}/24", "dev", "eth0")
-            host.ip("route", "add", "default", "via", own)
+        for host, name in ((self.a, "to-a"), (self.b, "to-b")):
+            self.connect(host, name, napi=napi)
         self.heard = Heard()
         self._phones: list[Phone] = []
+
+    def connect(self, host: Host, name: str, *, napi: bool = True) -> None:
+        """Lay the cable to a party and give both ends their addresses."""
+        self.lab.cable(self.relay, name, host, "eth0", napi=napi)
+        own, theirs = (RELAY_A, PARTY_A) if host is self.a else (RELAY_B, PARTY_B)
+        self.relay.ip("address", "add", f"{own}/24", "dev", name)
+        host.ip("address", "add", f"{theirs}/24", "dev", "eth0")
+        host.ip("route", "add", "default", "via", own)
+        own, theirs = (RELAY6_A, PARTY6_A) if host is self.a else (RELAY6_B, PARTY6_B)
+        self.relay.ip("address", "add", f"{own}/64", "dev", name, "nodad")
+        host.ip("address", "add", f"{theirs}/64", "dev", "eth0", "nodad")
+        host.ip("route", "add", "default", "via", own)
 
     def phone(self, host: Host, ip: str, port: int) -> Phone:
         phone = Phone(host, ip, port)
@@ -93,6 +105,9 @@ class Table:
 
     def phones(self) -> tuple[Phone, Phone]:
         return self.phone(self.a, PARTY_A, 4000), self.phone(self.b, PARTY_B, 6000)
+
+    def phones6(self) -> tuple[Phone, Phone]:
+        return self.phone(self.a, PARTY6_A, 4000), self.phone(self.b, PARTY6_B, 6000)
 
     @contextlib.asynccontextmanager
     async def plane(self, **settings: Any) -> AsyncIterator[XdpDataplane]:
@@ -166,7 +181,7 @@ def rtp(sequence: int, ssrc: int = 0x1234, payload_type: int = 8) -> bytes:
     return head + (sequence * 160 & 0xFFFFFFFF).to_bytes(4, "big") + ssrc.to_bytes(4, "big") + bytes(160)
 
 
-async def ready(plane: XdpDataplane) -> None:
-    """Wait until the next hops of both media ports are resolved."""
+async def ready(plane: XdpDataplane, *locals_: Endpoint) -> None:
+    """Wait until the next hops of these media ports are resolved; of both IPv4 ones, if none is named."""
     unresolved = (Path.NO_NEXT_HOP, Path.NOT_ATTACHED)
-    await wait_for(lambda: not any(plane.state(local).path in unresolved for local in (MEDIA_A, MEDIA_B)))
+    await wait_for(lambda: not any(plane.state(local).path in unresolved for local in locals_ or (MEDIA_A, MEDIA_B)))
