@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import resource
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
+from pyroute2.netlink import NETLINK_ROUTE, rtnl
+
 from relay.dataplane import Listener
 from relay.dataplane.host import denied_networks
 from relay.dataplane.userspace.payload import Kind, classify, read_header, treat
@@ -20,8 +23,8 @@ from relay.dataplane.userspace.sockets import LocalSocket, Received
 from relay.dataplane.userspace.window import Verdict
 from relay.errors import DataplaneError
 from relay.flows import Screen
-from relay.nic.links import Changes, Rtnetlink
-from relay.nic.netlink import Overrun
+from relay.nic.links import Rtnetlink
+from relay.nic.netlink import Overrun, Subscription
 from relay.types import Carries, Endpoint, Rule, StreamState, Treatment
 
 __all__ = ["COUNTER_TEXTS", "UserspaceDataplane", "UserspaceSettings"]
@@ -37,6 +40,7 @@ _DATAGRAM = 65536
 _BATCH = 8
 """Datagrams of one port before others, and the proxy's commands, have their turn."""
 _ECN = 3  # RFC 3168: the bits of the TOS byte that are not ours
+_ADDRESSES = (rtnl.RTNLGRP_IPV4_IFADDR, rtnl.RTNLGRP_IPV6_IFADDR)
 _SPARE_FILES = 64  # for all but media
 
 
@@ -74,7 +78,7 @@ class UserspaceDataplane:
         self._guarded = {ip for ip in settings.addresses if not ip_address(ip).is_loopback}
         """Addresses on which packets go to ports of calls only; on loopback the parties live as well."""
         self._screen = Screen(settings.deny)
-        self._changes: Changes | None = None
+        self._changes: Subscription | None = None
         self._room = 0
 
     async def start(self, listener: Listener) -> None:
@@ -84,7 +88,7 @@ class UserspaceDataplane:
         self._loop = asyncio.get_running_loop()
         self._listener = listener
         self._room = _raise_file_limit()
-        self._changes = Changes()
+        self._changes = Subscription(NETLINK_ROUTE, _ADDRESSES)
         self._loop.add_reader(self._changes.fileno(), self._read_changes)
         try:
             self._screen = self._own_screen()
@@ -230,11 +234,8 @@ class UserspaceDataplane:
     def _read_changes(self) -> None:
         """The host's addresses are among those that nothing is sent to."""
         assert self._changes is not None
-        try:
-            if not self._changes.changes().addresses:
-                return
-        except Overrun:
-            pass  # whatever it was
+        with contextlib.suppress(Overrun):  # what changed is read below in any case
+            self._changes.read()
         self._screen = self._own_screen()
         for port in self._ports.values():
             port.aim(port.wanted, port.target_generation, self._refusal(port.rule, port.wanted))

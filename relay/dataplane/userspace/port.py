@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relay.dataplane.userspace.reception import Reception
 from relay.dataplane.userspace.window import Terms, Window
-from relay.types import Endpoint, Path, Rule, StreamState, Treatment
+from relay.types import Carries, Endpoint, Path, Rule, StreamState, Treatment
 
 __all__ = ["Port"]
 
@@ -111,7 +111,7 @@ class Port:
         return state
 
     def _path(self) -> Path:
-        if self.rule.treatment is Treatment.BLOCK:
+        if self.rule.treatment is Treatment.BLOCK and Carries.RTP in self.rule.carries:
             return Path.BLOCKED
         if self.destination is None:
             return Path.REFUSED if self.refused else Path.NO_DESTINATION

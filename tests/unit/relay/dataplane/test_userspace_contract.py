@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable, Iterator
 
@@ -11,13 +12,39 @@ import uvloop
 
 from relay.dataplane.userspace import UserspaceDataplane, UserspaceSettings
 from relay.types import Endpoint
-from tests.contract import Arrive, DataplaneContract, Heard
+from tests.contract import Arrive, ForwardingContract, Heard, Reached
 
 ROUND_SECONDS = 0.002
 """Loopback delivers before a sender's call returns; the loop takes it in its next round."""
 
 
-class Loopback(DataplaneContract):
+class Phones:
+    """The parties' sockets, each opened when it is first used."""
+
+    def __init__(self) -> None:
+        self._opened: dict[Endpoint, socket.socket] = {}
+
+    def at(self, party: Endpoint) -> socket.socket:
+        if party not in self._opened:
+            family = socket.AF_INET6 if ":" in party.ip else socket.AF_INET
+            self._opened[party] = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+            self._opened[party].bind(party)
+        return self._opened[party]
+
+    def received(self, party: Endpoint) -> list[tuple[bytes, Endpoint]]:
+        found = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                payload, source = self.at(party).recvfrom(65535)
+                found.append((payload, Endpoint(source[0], source[1])))
+        return found
+
+    def close(self) -> None:
+        for each in self._opened.values():
+            each.close()
+
+
+class Loopback(ForwardingContract):
     """What the address families share."""
 
     @pytest.fixture
@@ -32,6 +59,12 @@ class Loopback(DataplaneContract):
         made.close()
 
     @pytest.fixture
+    def phones(self) -> Iterator[Phones]:
+        opened = Phones()
+        yield opened
+        opened.close()
+
+    @pytest.fixture
     def plane(self, loop: asyncio.AbstractEventLoop, listener: Heard) -> Iterator[UserspaceDataplane]:
         addresses = tuple({self.facing_alice.ip: None, self.facing_bob.ip: None})
         made = UserspaceDataplane(UserspaceSettings(addresses))
@@ -40,20 +73,16 @@ class Loopback(DataplaneContract):
         loop.run_until_complete(made.close())
 
     @pytest.fixture
-    def arrive(self, loop: asyncio.AbstractEventLoop, plane: UserspaceDataplane) -> Iterator[Arrive]:
-        phones: dict[Endpoint, socket.socket] = {}
-
+    def arrive(self, loop: asyncio.AbstractEventLoop, plane: UserspaceDataplane, phones: Phones) -> Arrive:
         def deliver(local: Endpoint, source: Endpoint, payload: bytes) -> None:
-            if source not in phones:
-                family = socket.AF_INET6 if ":" in source.ip else socket.AF_INET
-                phones[source] = socket.socket(family, socket.SOCK_DGRAM)
-                phones[source].bind(source)
-            phones[source].sendto(payload, local)
+            phones.at(source).sendto(payload, local)
             loop.run_until_complete(asyncio.sleep(ROUND_SECONDS))
 
-        yield deliver
-        for phone in phones.values():
-            phone.close()
+        return deliver
+
+    @pytest.fixture
+    def reached(self, phones: Phones) -> Reached:
+        return phones.received
 
 
 class TestIPv4(Loopback):
@@ -67,4 +96,20 @@ class TestIPv6(Loopback):
     LOCAL = "::1"
     ALICE = Endpoint("::1", 24000)
     BOB = Endpoint("::1", 25000)
+    STRANGER = Endpoint("::1", 26000)
+
+
+class TestFromIPv4ToIPv6(Loopback):
+    LOCAL = "127.7.0.1"
+    LOCAL_BOB = "::1"
+    ALICE = Endpoint("127.7.0.2", 4000)
+    BOB = Endpoint("::1", 25000)
+    STRANGER = Endpoint("127.7.0.66", 6000)
+
+
+class TestFromIPv6ToIPv4(Loopback):
+    LOCAL = "::1"
+    LOCAL_BOB = "127.7.0.1"
+    ALICE = Endpoint("::1", 24000)
+    BOB = Endpoint("127.7.0.3", 5000)
     STRANGER = Endpoint("::1", 26000)
