@@ -12,7 +12,7 @@ from pathlib import Path
 
 from control.config import DEFAULT_FILE, Config, ConfigError, examine
 from control.config.show import settings
-from control.host import media_addresses, survey
+from control.host import places
 
 GOOD, REFUSED = 0, 2
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str], default_file: Path = DEFAULT_FILE) -> int:
     print(f"# options: from {loaded.source}", *settings(loaded.config, loaded.origins), sep="\n")
     problems = _unreadable(loaded.config)
     try:
-        for one in media_addresses(loaded.config, survey()):
+        for one in places(loaded.config):
             shown = f", shown as {one.advertised}" if one.advertised else ""
             print(f"# media: {one.name} {one.address}{shown}, ports {one.port_min}-{one.port_max}")
     except ConfigError as error:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 from control import chronicle, host, planes, supervisor
 from control import log as logs
 from control.config import DEFAULT_FILE, LOCAL_NETWORKS, Config, ConfigError, Loaded, Network, examine
+from control.config import Interface as Given
 from control.ng.commands import Commands
 from control.ng.server import NgServer
 from control.ng.service import Service
@@ -29,6 +31,7 @@ from control.ops import place
 from control.ops.console import Console
 from control.ops.operators import OperatorSocket
 from control.planes import Chosen
+from control.reload import Reloader
 from control.version import build, version
 from relay.errors import HairpinError
 from relay.registry import Registry, Settings
@@ -44,8 +47,9 @@ BUSY_PORTS_EVERY = 10
 
 def main(arguments: Sequence[str], default_file: Path = DEFAULT_FILE) -> int:
     """Be the relay until told to stop; returns the exit code."""
+    read = partial(examine, arguments, default_file)
     try:
-        loaded = examine(arguments, default_file)
+        loaded = read()
     except ConfigError as error:
         for problem in error.problems:
             print(f"hairpin: {problem}", file=sys.stderr)
@@ -54,7 +58,7 @@ def main(arguments: Sequence[str], default_file: Path = DEFAULT_FILE) -> int:
     close_log = logs.setup(config.log_level, config.log_stderr)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(run(loaded))
+            runner.run(run(loaded, read))
     except HairpinError as error:
         for problem in str(error).split("\n"):
             log.error("cannot start: %s", problem)
@@ -87,14 +91,17 @@ def _calm_collector() -> None:
     gc.set_threshold(5_000, 20, 1_000)
 
 
-async def run(loaded: Loaded) -> None:
-    """The relay from start to stop. Raises HairpinError where it cannot start."""
+async def run(loaded: Loaded, read: Callable[[], Loaded]) -> None:
+    """The relay from start to stop; `read` gives the options anew. Raises HairpinError where it cannot start."""
     async with AsyncExitStack() as stack:
         stop = _stop_on_signals()
         log.log(logs.NOTICE, "options: from %s", loaded.source)
         for warning in loaded.warnings:
             log.warning(warning)
         relay = await Relay.start(loaded.config, stack)
+        relay.reloader = Reloader(loaded, read, host.places, relay.ports.grows_to, relay.take_over, time.monotonic)
+        stack.callback(relay.reloader.stop)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.reloader.ask)
         relay.report()
         _calm_collector()
         supervisor.notify("READY=1", os.environ)
@@ -116,7 +123,7 @@ def _stop_on_signals() -> asyncio.Future[str]:
 
     loop.add_signal_handler(signal.SIGTERM, end, "SIGTERM")
     loop.add_signal_handler(signal.SIGINT, end, "SIGINT")
-    loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP is ignored: options are read at the start only")
+    loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP came before the relay was ready")
     return stop
 
 
@@ -131,6 +138,7 @@ class Relay:
         commands: Commands,
         service: Service,
         ports: host.MediaPorts,
+        own: tuple[Network, ...],
     ) -> None:
         self.config = config
         self.chosen = chosen
@@ -144,6 +152,9 @@ class Relay:
         self.reserved = "not reserved from the host: nothing is forwarded"
         self.keep_ports: Callable[[], str] = lambda: self.reserved
         self.started = time.monotonic()
+        self.own = own
+        """This host's addresses that carry no media."""
+        self.reloader: Reloader | None = None
 
     @classmethod
     async def start(cls, config: Config, stack: AsyncExitStack) -> Relay:
@@ -166,7 +177,7 @@ class Relay:
         hearing.listener = registry
         commands = Commands(registry, time.monotonic(), time.time() - time.monotonic(), chronicle.of_trouble)
         service = Service(commands.handle, config.ng_allow, time.monotonic)
-        relay = cls(config, chosen, registry, commands, service, ports)
+        relay = cls(config, chosen, registry, commands, service, ports, own)
         if plane.name != "memory":
             stack.callback(ports.give_back)
             relay.reserved = ports.reserve(claim.left_behind, claim.note)
@@ -187,6 +198,17 @@ class Relay:
                 await self.server.start(endpoint)
             except OSError as error:
                 raise HairpinError(f"{error.strerror}; choose another with --listen-ng=[IP:]PORT") from error
+
+    def take_over(self, config: Config, grown: Sequence[Given]) -> None:
+        """Put the live options of a configuration in force, and more ports of the media addresses if any are given."""
+        if grown:
+            self.ports.grow(grown)
+            self.reserved = self.keep_ports()
+            self.skip_busy_ports()
+        self.registry.reload(_settings(config, self.own))
+        self.service.allow(config.ng_allow)
+        logging.getLogger().setLevel(logs.python_level(config.log_level))
+        self.config = config
 
     def skip_busy_ports(self) -> None:
         """Leave ports alone that other programs hold."""
@@ -247,6 +269,7 @@ class Relay:
             "uptime": round(time.monotonic() - self.started, 3),
             "listeners": self.listeners(),
             "ports": self.reserved,
+            "reload": self.reloader.view() if self.reloader is not None else {"pending": []},
             "counters": self._ng_counters(),
         }
 

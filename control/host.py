@@ -87,6 +87,11 @@ def media_addresses(config: Config, host: Host) -> tuple[Given, ...]:
     return tuple(found)
 
 
+def places(config: Config) -> tuple[Given, ...]:
+    """The same, on the host as it is by now."""
+    return media_addresses(config, survey())
+
+
 class MediaPorts:
     """The ports of all media addresses: one pool for each address and range, by whatever names it goes."""
 
@@ -98,7 +103,7 @@ class MediaPorts:
         for one in given:
             pool = self._pool(one)
             self._excluded[pool] = self._excluded.get(pool, frozenset()) | frozenset(one.exclude_ports)
-            self.interfaces.append(Interface(one.name, one.address, one.advertised or one.address, pool))
+            self.interfaces.append(Interface(*_shown(one), pool))
 
     def _pool(self, one: Given) -> PortPool:
         key = (one.address, one.port_min, one.port_max)
@@ -118,8 +123,20 @@ class MediaPorts:
                 busy = set()
             pool.skip(busy | excluded)
 
-    def widen(self, given: Sequence[Given]) -> None:
-        """Take over wider ranges of the same interfaces, in the order they were given in."""
+    def grows_to(self, given: Sequence[Given]) -> bool:
+        """Whether these are the same addresses by the same names, with all ports of today or more."""
+        if [_shown(one) for one in given] != [(one.name, one.address, one.advertised) for one in self.interfaces]:
+            return False
+        spans: dict[PortPool, tuple[int, int]] = {}
+        for one, interface in zip(given, self.interfaces, strict=True):
+            span, pool = (one.port_min, one.port_max), interface.pool
+            if spans.setdefault(pool, span) != span or not span[0] <= pool.low < pool.high <= span[1]:
+                return False
+        return True
+
+    def grow(self, given: Sequence[Given]) -> None:
+        """Take these ranges and what is left out of them; only where it `grows_to` them."""
+        self._excluded = {interface.pool: frozenset() for interface in self.interfaces}
         for one, interface in zip(given, self.interfaces, strict=True):
             interface.pool.widen(one.port_min, one.port_max)
             self._excluded[interface.pool] |= frozenset(one.exclude_ports)
@@ -155,3 +172,8 @@ class MediaPorts:
                 reservation.give_back()
             except (OSError, ValueError) as error:
                 log.warning("net.ipv4.ip_local_reserved_ports could not be put back: %s", error)
+
+
+def _shown(one: Given) -> tuple[str, str, str]:
+    """Name, address, and what the SDP shows."""
+    return one.name, one.address, one.advertised or one.address

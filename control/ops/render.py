@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Row = Sequence[object]
@@ -165,6 +165,7 @@ def status(item: Mapping[str, Any]) -> str:
     facts.append(("calls", f"{number['standing']} standing, {number['deleted']} in their delete delay"))
     facts += [("interface", _interface(one)) for one in item["interfaces"]]
     facts.append(("ports", item["ports"]))
+    facts += [("reload", fact) for fact in _reload(item["reload"])]
     facts += [("ng", f"{one['address']}, open to {one['open_to']}") for one in item["listeners"]]
     lines = [f"hairpin {item['version']}, instance {item['instance']}, pid {item['pid']}, up {age}"]
     lines += [f"{name:10} {clean(fact)}" for name, fact in facts]
@@ -172,6 +173,14 @@ def status(item: Mapping[str, Any]) -> str:
         if any(counters.values()):
             lines += ["", title, *_counters(counters, {**_NG_TEXTS, **item["texts"]})]
     return "\n".join(lines)
+
+
+def _reload(item: Mapping[str, Any]) -> Iterator[str]:
+    if "seconds_ago" in item:
+        failed = f" failed: {'; '.join(item['problems'])}" if item["problems"] else ""
+        yield f"{duration(item['seconds_ago'])} ago{failed}"
+    if item["pending"]:
+        yield f"a restart is needed for {', '.join(item['pending'])}"
 
 
 def _interface(item: Mapping[str, Any]) -> str:

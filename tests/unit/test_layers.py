@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-RELAY_PURE = ("types", "errors", "ports", "media", "call", "flows", "registry", "rtcp", "quality")
+RELAY_PURE = (
+    *("types", "errors", "settings", "signal", "ports", "interfaces", "media", "call", "dialogs", "flows"),
+    *("forwarding", "timers", "registry", "rtcp", "quality"),
+)
 CONTROL_PURE = (
     "control.ng.bencode",
     "control.ng.framing",

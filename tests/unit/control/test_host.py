@@ -7,9 +7,9 @@ from ipaddress import ip_network
 
 import pytest
 
-from control import host
 from control.config import Config, ConfigError, HostAddress, Interface
 from control.host import Host, MediaPorts, media_addresses
+from relay.types import Endpoint
 
 HERE = Host(
     (
@@ -118,15 +118,34 @@ def test_ports_held_for_media_are_not_anothers() -> None:
         port = own.getsockname()[1]
         low = min(port & ~1, 65532)
         ports = MediaPorts((ranged("in", "127.0.0.1", low, low + 3),))
-        ports.skip_busy([host.Endpoint("127.0.0.1", port)])
+        ports.skip_busy([Endpoint("127.0.0.1", port)])
         assert ports.interfaces[0].pool.available == 2
 
 
 def test_a_wider_range_keeps_what_is_drawn() -> None:
     ports = MediaPorts((ranged("in", "127.0.0.1", 30000, 30003), ranged("out", "127.0.0.1", 30000, 30003)))
+    wider = (ranged("in", "127.0.0.1", 29999, 30009), ranged("out", "127.0.0.1", 29999, 30009, 30008))
     pool = ports.interfaces[0].pool
     drawn = {pool.draw(0.0), pool.draw(0.0)}
-    ports.widen((ranged("in", "127.0.0.1", 29999, 30007), ranged("out", "127.0.0.1", 29999, 30007)))
+    assert ports.grows_to(wider)
+    ports.grow(wider)
+    ports.skip_busy(())
     assert ports.interfaces[1].pool is pool
-    assert (pool.low, pool.high, pool.drawn) == (29999, 30007, 2)
+    assert (pool.low, pool.high, pool.drawn) == (29999, 30009, 2)
     assert {pool.draw(0.0), pool.draw(0.0)} | drawn == {30000, 30002, 30004, 30006}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        (ranged("in", "127.0.0.1", 30000, 30002), ranged("out", "127.0.0.1", 30000, 30002)),
+        (ranged("in", "127.0.0.1", 30000, 30005), ranged("out", "127.0.0.1", 30000, 30003)),
+        (ranged("in", "127.0.0.1", 30000, 30005), ranged("out", "127.0.0.2", 30000, 30005)),
+        (ranged("in", "127.0.0.1", 30000, 30005), ranged("new", "127.0.0.1", 30000, 30005)),
+        (ranged("in", "127.0.0.1", 30000, 30005),),
+        (ranged("in", "127.0.0.1", 30000, 30003), Interface("out", "127.0.0.1", "192.0.2.1", 30000, 30003)),
+    ],
+)
+def test_fewer_ports_or_other_addresses_are_no_growth(given: tuple[Interface, ...]) -> None:
+    ports = MediaPorts((ranged("in", "127.0.0.1", 30000, 30003), ranged("out", "127.0.0.1", 30000, 30003)))
+    assert not ports.grows_to(given)

@@ -36,6 +36,7 @@ class Relay:
         interface = Interface("default", "192.0.2.1", "192.0.2.1", pool)
         self.registry = Registry(self.plane, [interface], Settings(tos=184), lambda: self.now)
         about = {"version": "1", "instance": 0, "pid": 1, "uptime": 5.0, "listeners": [], "ports": "", "counters": {}}
+        about["reload"] = {"pending": []}
         self.handlers = Console(self.registry, self.plane, lambda: about, lambda: self.now, TEXTS).handlers()
 
     def call(self, call_id: str) -> None:
