@@ -239,8 +239,7 @@ class UserspaceDataplane:
         self._screen = self._own_screen()
         for port in self._ports.values():
             port.aim(port.wanted, port.target_generation, self._refusal(port.rule, port.wanted))
-            if port.learned is not None and self._screen(port.learned, port.rule.source.ip) is not None:
-                port.learned = None
+            port.learned_refused = self._refusal(port.rule, port.learned) is not None
 
     # -- packets
 
@@ -294,7 +293,7 @@ class UserspaceDataplane:
             return "source_mismatch" if verdict is Verdict.MISMATCH else None
         if port.window.answer != answered:
             self._counters["learned"] += 1
-            mirrored.learned = port.window.answer
+            mirrored.answer(port.window.answer)
         return None
 
     def _observe(self, port: Port, payload: memoryview, now: float) -> tuple[Kind, bool]:

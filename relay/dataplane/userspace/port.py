@@ -30,6 +30,7 @@ class Port:
         "known",
         "last_drop",
         "learned",
+        "learned_refused",
         "packets",
         "reception",
         "refused",
@@ -55,6 +56,8 @@ class Port:
         self.target_generation = -1
         self.learned: Endpoint | None = None
         """Where that party was observed, in this generation of its address."""
+        self.learned_refused = False
+        """What was observed then has since become an address that nothing is sent to."""
         self.packets = self.bytes = self.drops = self.foreign = 0
         self.last_drop: str | None = None
         self.told: tuple[Endpoint, bool] | None = None
@@ -65,7 +68,12 @@ class Port:
     @property
     def destination(self) -> Endpoint | None:
         """Where the next packet goes: as observed, else as signalled."""
-        return self.learned or self.target
+        return self.target if self.learned_refused else self.learned or self.target
+
+    def answer(self, learned: Endpoint | None) -> None:
+        """Send to where the party was observed just now; None as signalled."""
+        self.learned = learned
+        self.learned_refused = False
 
     def change(self, rule: Rule, generation: int | None) -> None:
         """Take a changed rule over; a `generation` says that the party's address is another than before."""
@@ -79,7 +87,7 @@ class Port:
     def aim(self, wanted: Endpoint | None, generation: int, refused: str | None) -> None:
         """Send to another address, or to the one of another generation."""
         if generation != self.target_generation:
-            self.learned = None
+            self.answer(None)
         self.wanted, self.refused, self.target_generation = wanted, refused, generation
         self.target = None if refused else wanted
 
