@@ -64,9 +64,7 @@ def test_an_address_of_this_host_is_not_sent_to_while_it_has_it(host: Host, a: s
             assert plane.state(PORT_B).path is Path.NO_PACKET
             for party in (A, B):  # one learned, one signalled
                 host.ip("address", "add", f"{party.ip}/32", "dev", "lo")
-            await wait_for(
-                lambda: plane.state(PORT_A).path is plane.state(PORT_B, PATIENCE).path is Path.REFUSED, PATIENCE
-            )
+            await wait_for(lambda: plane.state(PORT_A).path is plane.state(PORT_B).path is Path.REFUSED, PATIENCE)
             for party in (A, B):
                 host.ip("address", "del", f"{party.ip}/32", "dev", "lo")
             await wait_for(lambda: plane.state(PORT_A).path is Path.SOCKET, PATIENCE)
