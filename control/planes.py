@@ -103,7 +103,16 @@ async def _userspace(config: Config, addresses: tuple[str, ...], listener: Liste
     from relay.dataplane.userspace import COUNTER_TEXTS as OWN_TEXTS
     from relay.dataplane.userspace import UserspaceDataplane, UserspaceSettings
 
-    settings = UserspaceSettings(addresses, config.port_rate, config.slow_rate, config.deny_peer, reason)
-    plane = UserspaceDataplane(settings)
+    listeners = (*config.listen_ng, *config.listen_tcp_ng, *config.listen_http, *config.listen_https)
+    plane = UserspaceDataplane(
+        UserspaceSettings(
+            addresses=addresses,
+            port_rate=config.port_rate,
+            slow_rate=config.slow_rate,
+            deny=config.deny_peer,
+            commanded=frozenset(listener.port for listener in listeners),
+            reason=reason,
+        )
+    )
     await plane.start(listener)
     return Chosen(plane, {**COUNTER_TEXTS, **OWN_TEXTS}, plane.sockets)

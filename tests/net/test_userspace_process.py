@@ -147,12 +147,22 @@ def test_a_call_between_two_telephones_of_this_machine(host: Host, proxy: Proxy,
 
 
 def test_a_telephone_behind_nat_and_rtcp(host: Host, proxy: Proxy, phone: OpenPhone) -> None:
-    relay = Relay(host, "--interface=127.0.0.1").ready()
+    relay = Relay(host, "--interface=127.0.0.1", "--tos=184").ready()
     a, b, b_rtcp = phone("127.0.0.9", 61000), phone("127.0.0.1", 5000), phone("127.0.0.1", 5001)
     for_a, for_b = begin(proxy, ("10.0.0.7", 4000), ("127.0.0.1", 5000))
-    assert passes(a, for_a, b) == for_b
+    b.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+    a.sendto(RTP, for_a)
+    _, ancillary, _, source = b.recvmsg(2048, 64)
+    assert (Endpoint(*source), ancillary[0][2]) == (for_b, b"\xb8")
     assert passes(b, for_b, a) == for_a
     assert passes(a, above(for_a), b_rtcp, RTCP) == above(for_b)
+    assert relay.end() == 0
+
+
+def test_nobody_commands_the_relay_through_it(host: Host, proxy: Proxy) -> None:
+    relay = Relay(host, "--interface=127.0.0.1").ready()
+    begin(proxy, ("127.0.0.1", NG.port), ("127.0.0.1", 5000))
+    assert "destination refused" in relay.operators_see("show", "call")
     assert relay.end() == 0
 
 

@@ -56,6 +56,8 @@ class UserspaceSettings:
     """RTCP packets a second of one port that are looked at for statistics."""
     deny: tuple[Network, ...] = ()
     """Networks media is never sent to."""
+    commanded: frozenset[int] = frozenset()
+    """Ports at which the relay takes commands: who may choose a destination on loopback must not speak there."""
     reason: str = ""
     """Why no faster plane was taken, for the operator."""
 
@@ -209,7 +211,12 @@ class UserspaceDataplane:
             return None
         if wanted in (rule.local, rule.source):
             return "a port of the same call"
-        return self._screen(wanted, rule.source.ip)
+        return self._screened(wanted, rule.source.ip)
+
+    def _screened(self, endpoint: Endpoint, local_ip: str) -> str | None:
+        if endpoint.port in self._settings.commanded and ip_address(local_ip).is_loopback:
+            return "a port at which the relay takes commands"
+        return self._screen(endpoint, local_ip)
 
     def _let_go(self, locals_: list[Endpoint], token: object) -> None:
         for local in locals_:
@@ -281,7 +288,7 @@ class UserspaceDataplane:
 
     def _learn(self, port: Port, source: Endpoint, now: float) -> str | None:
         rule = port.rule
-        if not source.port or self._screen(source, rule.local.ip) is not None:
+        if not source.port or self._screened(source, rule.local.ip) is not None:
             return "source_refused"
         mirrored = self._ports.get(rule.source)
         if mirrored is None or mirrored.target_generation != port.generation:
