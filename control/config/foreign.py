@@ -49,10 +49,10 @@ _GROUPS = (
         "no-redis-required:q redis-delete-async:y active-switchover redis-resolve-on-reconnect",
     ),
     _Group(
-        "nothing is recorded: media passes in the kernel",
+        "no call is recorded",
         "recording-dir recording-method recording-format",
-        "measure-rtp",
     ),
+    _Group("loss, jitter and duplicates of all streams are measured in any case", "", "measure-rtp"),
     _Group(
         "no codec is converted and no media is made or changed: it passes as it comes",
         "dtx-delay max-dtx dtx-buffer dtx-lag dtx-shift dtx-cn-params amr-dtx silence-detect cn-payload jitter-buffer "

@@ -141,7 +141,7 @@ def test_the_peers_packaged_file_runs_the_relay(host: Host) -> None:
         command = (str(HAIRPIN), "run", "-f", "-E", "--no-log-timestamps", f"--config-file={relay_file}")
         process = host.start(*command, "--dataplane=memory", stdout=out, stderr=out)
     assert answers(host, process, NG), log.read_text()
+    assert host.end(process, signal.SIGTERM) == 0
     said = log.read_text()
     assert "media: default 10.99.5.1, ports 30000-40000" in said
     assert said.count("means nothing here") == 4
-    assert host.end(process, signal.SIGTERM) == 0
