@@ -55,7 +55,12 @@ def main(arguments: Sequence[str], default_file: Path = DEFAULT_FILE) -> int:
             print(f"hairpin: {problem}", file=sys.stderr)
         return 2
     config = loaded.config
-    close_log = logs.setup(config.log_level, config.log_stderr)
+    close_log = logs.setup(
+        config.log_level,
+        config.log_stderr,
+        times=not config.no_log_timestamps,
+        facility=config.log_facility,
+    )
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(run(loaded, read))

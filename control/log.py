@@ -134,23 +134,28 @@ def syslog_wanted(to_stderr: bool, stream: TextIO, socket: str) -> bool:
     return not to_stderr and not stream.isatty() and os.path.exists(socket)
 
 
-def _handler(to_stderr: bool, stream: TextIO) -> logging.Handler:
+def _handler(to_stderr: bool, stream: TextIO, times: bool, facility: str) -> logging.Handler:
     if not syslog_wanted(to_stderr, stream, SYSLOG_SOCKET):
         handler: logging.Handler = logging.StreamHandler(stream)
-        handler.setFormatter(Formatter(times=True))
+        handler.setFormatter(Formatter(times))
         return handler
-    syslog = _Syslog(SYSLOG_SOCKET, logging.handlers.SysLogHandler.LOG_DAEMON)
+    syslog = _Syslog(SYSLOG_SOCKET, logging.handlers.SysLogHandler.facility_names[facility])
     syslog.ident = f"hairpin[{os.getpid()}]: "
     syslog.setFormatter(Formatter(times=False))
     return syslog
 
 
-def setup(level: int, to_stderr: bool, stream: TextIO | None = None) -> Callable[[], None]:
-    """Send all loggers' lines to stderr or syslog; returns what writes the last lines and lets go."""
+def setup(
+    level: int, to_stderr: bool, stream: TextIO | None = None, times: bool = True, facility: str = "daemon"
+) -> Callable[[], None]:
+    """Send all loggers' lines to stderr, with their times, or to a facility of syslog.
+
+    Returns what writes the last lines and lets go.
+    """
     logging.addLevelName(NOTICE, "NOTICE")
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # a log that cannot be written is no reason to say so in its place
-    writer = _Writer(_handler(to_stderr, stream or sys.stderr))
+    writer = _Writer(_handler(to_stderr, stream or sys.stderr, times, facility))
     writer.addFilter(Repeats())
     root = logging.getLogger()
     root.setLevel(python_level(level))

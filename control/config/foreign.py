@@ -78,10 +78,10 @@ _GROUPS = (
     ),
     _Group(
         "the log has one level, log-level, one form and one place; each call ends with one line in it",
-        "log-facility log-facility-cdr log-format log-mark-prefix log-mark-suffix max-log-line-length log-level-core "
+        "log-facility-cdr log-format log-mark-prefix log-mark-suffix max-log-line-length log-level-core "
         "log-level-spandsp log-level-ffmpeg log-level-transcoding log-level-codec log-level-rtcp log-level-ice "
         "log-level-crypto log-level-srtp log-level-internals log-level-http log-level-control log-level-dtx",
-        "split-logs no-log-timestamps",
+        "split-logs",
     ),
     _Group("replies to the proxy go out unmarked", "control-tos"),
     _Group("SDP that cannot be read is always refused, and odd lines of it pass", "", "reject-invalid-sdp"),

@@ -120,6 +120,15 @@ class Config:
         "log to standard error instead of syslog; so it does on a terminal and without a syslog",
         short="E",
     )
+    no_log_timestamps: bool = option(
+        False, switch, "leave the time out of lines on standard error, where a journal adds its own"
+    )
+    log_facility: str = option(
+        "daemon",
+        choice("daemon", *(f"local{number}" for number in range(8))),
+        "syslog's facility to log to",
+        "daemon|local0|...|local7",
+    )
     table: int = option(
         0,
         whole(-1, 63, "an instance number"),

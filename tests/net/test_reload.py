@@ -144,4 +144,4 @@ def test_the_peers_packaged_file_runs_the_relay(host: Host) -> None:
     assert host.end(process, signal.SIGTERM) == 0
     said = log.read_text()
     assert "media: default 10.99.5.1, ports 30000-40000" in said
-    assert said.count("means nothing here") == 4
+    assert said.count("means nothing here") == 3

@@ -97,11 +97,11 @@ def test_the_peers_packaged_file_runs_the_relay(tmp_path: Path) -> None:
         "127.0.0.1:2225",
     ]
     assert [one.address for one in config.interface] == ["any"]
+    assert config.no_log_timestamps
     assert [text.split(" means nothing here: ")[0].split(": ")[-1] for text in loaded.warnings] == [
         "listen-cli",
         "recording-dir",
         "recording-method",
-        "--no-log-timestamps",
     ]
     assert load(["--config-section=rtpengine-testing", "--config-file", str(path)], NOWHERE).instance == 0
 

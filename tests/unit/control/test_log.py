@@ -150,18 +150,30 @@ def test_a_log_that_is_gone_is_survived(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.usefixtures("root")
-def test_syslog_gets_level_name_and_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_can_be_left_to_the_journal() -> None:
+    stream = io.StringIO()
+    close = logs.setup(6, to_stderr=True, stream=stream, times=False)
+    logging.getLogger("x").info("a line")
+    close()
+    assert stream.getvalue() == "INFO a line\n"
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize(("facility", "priority"), [("daemon", 29), ("local3", 157)])
+def test_syslog_gets_level_name_and_no_time(
+    facility: str, priority: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = tmp_path / "log"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
         syslog.bind(str(place))
         syslog.settimeout(5)
         monkeypatch.setattr(logs, "SYSLOG_SOCKET", str(place))
         assert logs.syslog_wanted(False, io.StringIO(), str(place))
-        close = logs.setup(6, to_stderr=False, stream=io.StringIO())
+        close = logs.setup(6, to_stderr=False, stream=io.StringIO(), facility=facility)
         logging.getLogger("x").log(logs.NOTICE, "started")
         close()
         line = syslog.recv(1000).decode()
-    assert re.fullmatch(r"<29>hairpin\[\d+\]: NOTICE started", line)
+    assert re.fullmatch(rf"<{priority}>hairpin\[\d+\]: NOTICE started", line)
 
 
 def test_syslog_is_for_daemons_only(tmp_path: Path) -> None:
