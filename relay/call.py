@@ -3,98 +3,69 @@
     Call --- Leg (a party, under all tags it goes by) --- Media (an m-line) --- Stream (RTP), Stream (RTCP)
 
 Leg 0 is who made the first offer. Each leg has its own pair of ports per m-line: where that party sends to, and where
-the other's media comes from. What one offer or answer does to one m-line:
+the other's media comes from. Where a proxy tells branches of a forked call apart, each of them is a call of its own
+under the same Call-ID (relay.dialogs). What one offer or answer does to one m-line:
 
     m-line       event                          then   ports
     ----------   ----------------------------   ----   -------------------------------------------------------------
     no ports     offer, port 0                  none   none
     no ports     offer                          live   a pair is drawn on both legs
     live         offer, same endpoint           live   stay
-    live         offer, endpoint moved          live   a new pair towards the other leg; its old one retires
-    live         offer, moved, not receiving    live   stay (hold), as they do with port-latching
+    live         offer, endpoint moved          live   a new pair towards the other leg
+    live         offer, moved, not receiving    live   stay (hold), as they do with ICE or port-latching
+    live         offer, other interface asked   live   a new pair there
     live         offer, port 0                  live   stay until answered: the offer may yet be refused
-    live         answer                         live   stay; retired pairs are let go
+    live         answer                         live   stay; replaced pairs are let go
     live         answer, port 0 on either side  none   all pairs of the line are let go
     no ports     answer                         none   none: what was not offered is rejected
 
-A retired pair keeps the rules it had, so that media in flight still arrives: a party moves over only when it has seen
-the offer. A party's epoch counts changes of its signalled endpoint; where it stays, nothing is learned anew.
+What was in force of an answered line is in force until the next answer (relay.media.Held); a re-offer adds ports to it
+and changes none. A party's epoch counts changes of its signalled endpoint; where it stays, nothing is learned anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 from relay.errors import PortsExhausted
-from relay.media import REJECTED, Line, Media, Mux, Retired, Stream
+from relay.interfaces import Places, draw, version
+from relay.media import REJECTED, Held, Line, Media, Mux, Stream, converts, passed
 from relay.ports import Interface
-from relay.types import Endpoint, Learning, LocalMedia, MediaDescription, Rule, StreamState
+from relay.signal import DEFAULT_TOS, Signal, Who
+from relay.types import Endpoint, Learning, LocalMedia, MediaDescription, Rule, StreamState, Treatment
 
-__all__ = ["Call", "Leg", "Line", "Media", "Mux", "Retired", "Signal", "Stream", "Who"]
+__all__ = ["DEFAULT_TOS", "Call", "Leg", "Line", "Media", "Mux", "Signal", "Stream", "Who", "family"]
 
 MAX_NAMES = 32
-"""Tags and branches remembered of one call."""
+"""Tags remembered of one party."""
 
-DEFAULT_TOS = 256
-"""In `Signal.tos`: what the daemon was told."""
+MESSAGE = "message"
+"""The kind of media that is not relayed (MSRP, RFC 4975): it passes with its party's own address."""
 
-
-class Signal(NamedTuple):
-    """What one offer or answer says about a call beside its media."""
-
-    received_from: str | None = None
-    """IP address the signalling came from."""
-    sip_source: bool = False
-    """Take `received_from` for the SDP's address (`SIP-source-address`)."""
-    tos: int = DEFAULT_TOS
-    """The whole TOS byte; negative leaves each packet's own, 256 and above is the daemon's default."""
-    strict_source: bool = False
-    media_handover: bool = False
-    asymmetric: bool = False
-    """The sender's media comes from elsewhere than its SDP says: nothing is learned of it."""
-    port_latching: bool = False
-    learning: Learning | None = None
-    direction: tuple[str, ...] = ()
-    """Names of the interfaces towards the sender and towards the other party."""
-    via_branch: str | None = None
-    label: str | None = None
-    set_label: str | None = None
-    """A label for the other party."""
-    family: int = 0
-    """IP version (4 or 6) of the relay's address towards the other party; 0 for that of the sender's media."""
-    mux: tuple[str, ...] = ()
-    """Words of `rtcp-mux`: offer, require, demux, accept, reject."""
-    transport: str | None = None
-    """`transport-protocol`: what the other party's m-lines are to say."""
-    reset: bool = False
-    """Begin anew: new ports, nothing of what was learned."""
-    new_branch: bool = False
-    """A to-tag that was never seen is another party, not another name of the one that was offered to."""
-    provisional: bool = False
-    """The answer is not final (`provisional`, or a SIP code below 200)."""
-    controller: str = ""
-    """IP address of the proxy that sent the command."""
-
-
-class Who(NamedTuple):
-    """Which party of a call a command means, by one of these; none: all of the call."""
-
-    tag: str | None = None
-    label: str | None = None
-    address: str | None = None
-    """IP address of its media or signalling."""
-    each: bool = False
-    """With no party named: what was switched on for single parties goes off as well."""
+_Move = tuple["Leg", "Media", Places]
+_NO_TREATMENTS: frozenset[Treatment] = frozenset()
+_BY_STRENGTH = (Treatment.BLOCK, Treatment.SILENCE, Treatment.BLOCK_EVENTS)
 
 
 class Leg:
     """One party of a call."""
 
-    __slots__ = ("asymmetric", "created", "interface", "label", "medias", "memory", "received_from", "tags")
+    __slots__ = (
+        "asymmetric",
+        "created",
+        "label",
+        "medias",
+        "memory",
+        "places",
+        "received_from",
+        "tags",
+        "treatment",
+        "treatments",
+    )
 
-    def __init__(self, interface: Interface, now: float) -> None:
-        self.interface = interface
+    def __init__(self, places: Places, now: float) -> None:
+        self.places = places
+        """Where its ports are drawn."""
         self.created = now
         self.tags: list[str] = []
         """The first one names the leg; more are forks answered on the same ports."""
@@ -104,23 +75,46 @@ class Leg:
         self.medias: list[Media] = []
         self.memory: object | None = None
         """Whatever the control plane remembers of this party; nothing in here reads it."""
+        self.treatments = _NO_TREATMENTS
+        """What was ordered for the media of this party alone."""
+        self.treatment = Treatment.PASS
+        """What becomes of its media."""
 
     @property
     def tag(self) -> str:
         """The tag that names the leg, empty until its party has answered."""
         return self.tags[0] if self.tags else ""
 
+    @property
+    def interface(self) -> Interface:
+        """The interface that new ports are drawn on first."""
+        return self.places[0]
+
+    def is_meant(self, who: Who) -> bool:
+        """Whether a command names this party."""
+        if who.tag is not None:
+            return who.tag in self.tags
+        if who.label is not None:
+            return who.label == self.label
+        if who.address == self.received_from:
+            return True
+        streams = [stream for media in self.medias for stream in media.streams]
+        seen = [endpoint for one in streams for endpoint in (one.signalled, one.observed) if endpoint is not None]
+        return any(endpoint.ip == who.address for endpoint in seen)
+
 
 class Call:
-    """All that stands under one Call-ID. `near` and `far` below: who speaks, and the other one."""
+    """Two parties under a Call-ID. `near` and `far` below: who speaks, and the other one."""
 
     __slots__ = (
         "answered",
-        "branches",
+        "branch",
         "call_id",
+        "controller",
         "created",
         "deleted",
         "due",
+        "fork",
         "freed",
         "gone_rtcp",
         "gone_rtp",
@@ -134,34 +128,44 @@ class Call:
         "strict_source",
         "tags",
         "tos",
+        "treatments",
         "unsure",
     )
 
     def __init__(
         self,
         call_id: str,
-        interfaces: tuple[Interface, Interface],
+        places: tuple[Places, Places],
+        own: frozenset[str],
         screen: Callable[[Endpoint, str], str | None],
         now: float,
     ) -> None:
         self.call_id = call_id
         self.created = self.last_signal = now
-        self.legs = (Leg(interfaces[0], now), Leg(interfaces[1], now))
-        self.own = {ip for interface in interfaces for ip in (interface.address, interface.advertised)}
-        """The relay's addresses in this call."""
+        self.legs = (Leg(places[0], now), Leg(places[1], now))
+        self.own = own
+        """The relay's addresses."""
         self.tags: dict[str, int] = {}
         """All tags, and the leg each names."""
-        self.branches: list[str] = []
+        self.branch: str | None = None
+        """The branch of the Via by which the proxy tells it from its sisters."""
+        self.fork: list[Call] | None = None
+        """All calls under this Call-ID, where there was ever more than this one."""
         self.screen = screen
         self.answered = False
+        """Finally: not by a provisional answer alone."""
+        self.controller = ""
+        """IP address of the proxy that spoke last."""
         self.deleted: float | None = None
         """When the delete delay ends; None while the call stands."""
         self.due = 0.0
-        """When the timers look at it next."""
+        """When the timers look at it next; negative once it has ended."""
         self.tos: int | None = 0
         self.strict_source = False
         self.media_handover = False
         self.learning = Learning.DELAYED
+        self.treatments = _NO_TREATMENTS
+        """What was ordered for all media of the call."""
         self.rules: dict[Endpoint, Rule] = {}
         """What the data plane holds."""
         self.unsure: list[Rule] = []
@@ -176,22 +180,28 @@ class Call:
 
     def members(self) -> list[Call]:
         """All calls under this Call-ID, one per branch, this one included, oldest first."""
-        return [self]
+        return [self] if self.fork is None else self.fork
 
-    def name(self, leg: int, tag: str | None) -> None:
-        """Let `tag` name a leg from now on, unless it names one already."""
-        if tag is not None and tag not in self.tags:
-            names = self.legs[leg].tags
+    @property
+    def over(self) -> bool:
+        """Whether all branches are deleted, and wait for the end of their delete delay."""
+        if self.fork is None:
+            return self.deleted is not None
+        return all(member.deleted is not None for member in self.fork)
+
+    def name(self, leg: int, tag: str | None, first: bool = False) -> None:
+        """Let `tag` name a leg from now on, unless it names the other; with `first`, before its other names."""
+        if tag is None:
+            return
+        names = self.legs[leg].tags
+        if tag not in self.tags:
             if len(names) > MAX_NAMES:
                 del self.tags[names.pop(1)]
             self.tags[tag] = leg
             names.append(tag)
-
-    def branch(self, via_branch: str) -> None:
-        """Remember a branch that was offered."""
-        if via_branch not in self.branches:
-            self.branches.append(via_branch)
-            del self.branches[:-MAX_NAMES]
+        if first and tag in names and names[0] != tag:
+            names.remove(tag)
+            names.insert(0, tag)
 
     def streams(self) -> Iterator[tuple[Media, Stream]]:
         """All streams that have a rule."""
@@ -209,22 +219,36 @@ class Call:
     # -- offer and answer
 
     def offer(
-        self, number: int, descriptions: Sequence[MediaDescription], signal: Signal, now: float
+        self,
+        number: int,
+        descriptions: Sequence[MediaDescription],
+        signal: Signal,
+        now: float,
+        places: tuple[Places, Places] | None = None,
     ) -> list[LocalMedia]:
-        """The party of leg `number` offers: what its peer is to see. Raises PortsExhausted and leaves all as it was."""
+        """The party of leg `number` offers: what its peer is to see. Raises PortsExhausted and leaves all as it was.
+
+        `places`: where the ports of that party and of its peer are to be, None for where they are.
+        """
         near, far = self.legs[number], self.legs[1 - number]
         self._extend(len(descriptions))
-        self._draw(near, far, descriptions, signal, now)
+        self._draw(near, far, descriptions, signal, now, places or (near.places, far.places))
         self._hear(near, signal, now)
+        if signal.set_label is not None:
+            far.label = signal.set_label
         shown = []
         for mine, theirs, description in zip(near.medias, far.medias, descriptions, strict=False):
-            mine.description = description
-            if description.rejected or theirs.port is None:
-                shown.append(REJECTED)
+            before, mine.description = mine.description, description
+            if description.rejected or theirs.port is None or description.kind == MESSAGE:
+                shown.append(passed(description) if description.kind == MESSAGE else REJECTED)
                 continue
-            mine.line.offered(description)
+            line = mine.line
+            if description.is_rtp is not line.is_rtp:
+                self._hold(mine.index)
+            line.offered(description)
+            muxed = description.is_rtp and mine.offer_mux(theirs, description.rtcp_mux, signal.mux)
             self._point(near, mine, description, signal)
-            shown.append(theirs.shown(description))
+            shown.append(theirs.shown(description, muxed, _profile(description, before, theirs, signal.transport)))
         return shown
 
     def answer(
@@ -234,20 +258,23 @@ class Call:
         near, far = self.legs[number], self.legs[1 - number]
         self._extend(len(descriptions))
         self._hear(near, signal, now)
-        self.answered = True
+        self.answered |= not signal.provisional
         shown = []
         for mine, theirs, description in zip(near.medias, far.medias, descriptions, strict=False):
             offered = theirs.description
             mine.description = description
-            if description.rejected or (offered is not None and offered.rejected):
+            message = description.kind == MESSAGE
+            if description.rejected or message or (offered is not None and offered.rejected):
                 self._let_go(mine.index)
             if mine.port is None:
-                shown.append(REJECTED)
+                shown.append(passed(description) if message and offered is not None else REJECTED)
                 continue
-            muxed = description.rtcp_mux and offered is not None and offered.rtcp_mux
-            mine.line.mux = Mux.ON if muxed else Mux.OFF
+            if mine.line.is_rtp:
+                mine.answer_mux(theirs, description.rtcp_mux)
             self._point(near, mine, description, signal)
-            shown.append(theirs.shown(description))
+            own = offered.protocol if offered is not None else description.protocol
+            kept = own if own != description.protocol and converts(description.protocol, own) else None
+            shown.append(theirs.shown(description, theirs.mux is Mux.ON, kept))
         self._settle()
         return shown
 
@@ -260,11 +287,47 @@ class Call:
             if stream.refusal is not None
         ]
 
+    def screen_again(self) -> None:
+        """What may be sent to has changed."""
+        for media, _ in self.sides():
+            self._screen(media)
+
     def close(self) -> None:
         """Let go of all ports."""
         for index in range(len(self.legs[0].medias)):
             self._let_go(index)
         self._settle()
+
+    # -- treatments
+
+    def treat(self, who: Who, treatment: Treatment, on: bool) -> bool:
+        """Switch a treatment for one party's media or, with none named, for all; whether the party is in this call."""
+        if who.tag is None and who.label is None and who.address is None:
+            self.treatments = _switched(self.treatments, treatment, on)
+            meant = list(self.legs) if who.each and not on else []
+        else:
+            meant = [leg for leg in self.legs if leg.is_meant(who)]
+            if not meant:
+                return False
+        for leg in meant:
+            leg.treatments = _switched(leg.treatments, treatment, on)
+        self._take_orders()
+        return True
+
+    def _take_orders(self) -> None:
+        """The strongest treatment that was ordered for a party is its own."""
+        for leg in self.legs:
+            ordered = leg.treatments | self.treatments
+            leg.treatment = next((one for one in _BY_STRENGTH if one in ordered), Treatment.PASS)
+
+    def follow(self, sister: Call) -> None:
+        """Begin as another branch of a call that stands."""
+        self.created = sister.created
+        self.learning = sister.learning
+        self.treatments = sister.treatments
+        self.legs[0].label = sister.legs[0].label
+        self.legs[0].treatments = sister.legs[0].treatments
+        self._take_orders()
 
     # -- steps of it
 
@@ -284,57 +347,83 @@ class Call:
             leg.label = signal.label
         if signal.learning is not None:
             self.learning = signal.learning
+        if signal.controller:
+            self.controller = signal.controller
 
-    def _draw(self, near: Leg, far: Leg, descriptions: Sequence[MediaDescription], signal: Signal, now: float) -> None:
+    def _draw(
+        self,
+        near: Leg,
+        far: Leg,
+        descriptions: Sequence[MediaDescription],
+        signal: Signal,
+        now: float,
+        places: tuple[Places, Places],
+    ) -> None:
         """Draw all pairs an offer needs, or none."""
-        wanted: list[tuple[Leg, Media]] = []
+        here, there = places
+        wanted: list[_Move] = []
         for mine, theirs, description in zip(near.medias, far.medias, descriptions, strict=False):
-            if description.rejected or description.kind == "message":
+            if description.rejected or description.kind == MESSAGE:
                 continue
-            if mine.port is None:
-                wanted += ((near, mine), (far, theirs))
-            elif not signal.port_latching and mine.moved(description, _endpoint(description.rtp, near, signal)):
-                wanted.append((far, theirs))
-        drawn: list[int] = []
+            if mine.port is None or mine.interface not in here:
+                wanted.append((near, mine, here))
+            stays = signal.port_latching or description.ice
+            moved = not stays and mine.moved(description, _endpoint(description.rtp, near, signal))
+            if theirs.port is None or moved or theirs.interface not in there:
+                wanted.append((far, theirs, there))
+        drawn: list[tuple[Interface, int]] = []
         try:
-            for leg, _ in wanted:
-                drawn.append(leg.interface.pool.draw(now))
+            for _, _, where in wanted:
+                drawn.append(draw(where, now))
         except PortsExhausted:
-            for (leg, _), port in zip(wanted, drawn, strict=False):
-                leg.interface.pool.release(port, now)
+            for interface, port in drawn:
+                interface.pool.release(port, now)
             raise
-        for (leg, media), port in zip(wanted, drawn, strict=True):
+        near.places, far.places = places
+        for (_, media, _), (interface, port) in zip(wanted, drawn, strict=True):
             if media.port is not None:
-                self._retire(leg, media)
-            media.take(port, leg.interface)
+                self._replace(media, media.port)
+            media.take(port, interface)
             if media.rtp.signalled is not None:
                 self._screen(media)
 
-    def _retire(self, leg: Leg, media: Media) -> None:
-        """Set a pair aside until the answer; one that was never answered is let go."""
-        assert media.port is not None
-        if media.retired:
-            self.freed.append((leg.interface, media.port))
-            return
-        locals_ = (media.rtp.local, media.rtcp.local)
-        rules = tuple(self.rules[local] for local in locals_ if local is not None and local in self.rules)
-        media.retired.append(Retired(media.port, rules))
+    def _replace(self, media: Media, port: int) -> None:
+        """Set a pair aside until the answer; one that nobody has sent to by an answer is let go."""
+        self._hold(media.index)
+        held = media.line.held
+        assert media.interface is not None
+        pair = media.interface, port
+        in_force = held is not None and any(rule.local == media.rtp.local for kept in held.rules for rule in kept)
+        if held is not None and in_force:
+            held.pairs.append(pair)
+        else:
+            self.freed.append(pair)
+
+    def _hold(self, index: int) -> None:
+        """Keep what is in force of an answered m-line until the next answer."""
+        first, second = (leg.medias[index] for leg in self.legs)
+        if first.line.held is None and first.description is not None and second.description is not None:
+            first.line.held = Held(self._in_force(first), self._in_force(second))
+
+    def _in_force(self, media: Media) -> list[Rule]:
+        locals_ = [stream.local for stream in media.streams]
+        return [self.rules[local] for local in locals_ if local is not None and local in self.rules]
 
     def _let_go(self, index: int) -> None:
         """Free the pairs of one m-line on both legs."""
         for leg in self.legs:
             media = leg.medias[index]
-            if media.port is not None:
-                self.freed.append((leg.interface, media.port))
+            if media.port is not None and media.interface is not None:
+                self.freed.append((media.interface, media.port))
                 media.drop()
 
     def _settle(self) -> None:
         """Free the pairs that waited for the answer."""
-        for leg in self.legs:
-            for media in leg.medias:
-                if media.retired:
-                    self.freed += ((leg.interface, retired.port) for retired in media.retired)
-                    media.retired.clear()
+        for media in self.legs[0].medias:
+            held = media.line.held
+            if held is not None:
+                self.freed += held.pairs
+                media.line.held = None
 
     def _point(self, leg: Leg, media: Media, description: MediaDescription, signal: Signal) -> None:
         """Take over a party's endpoints; 0.0.0.0 is hold, and keeps them."""
@@ -356,15 +445,30 @@ class Call:
 
     def _owns(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint is one of this call's own ports, as bound or as advertised."""
-        if endpoint.ip not in self.own:
-            return False
-        port = endpoint.port & ~1
-        return any(
-            media.port == port or any(retired.port == port for retired in media.retired)
-            for leg in self.legs
-            if endpoint.ip in (leg.interface.address, leg.interface.advertised)
-            for media in leg.medias
+        return endpoint.ip in self.own and any(
+            port == endpoint.port & ~1 and endpoint.ip in (interface.address, interface.advertised)
+            for interface, port in self.pairs()
         )
+
+    def pairs(self) -> list[tuple[Interface, int]]:
+        """All pairs of ports it has drawn, but for those it let go."""
+        found = []
+        for media, _ in self.sides():
+            if media.port is not None and media.interface is not None:
+                found.append((media.interface, media.port))
+        for media in self.legs[0].medias:
+            if media.line.held is not None:
+                found += media.line.held.pairs
+        return found
+
+
+def family(descriptions: Sequence[MediaDescription], signal: Signal) -> int:
+    """The IP version of the sender's media, 0 where it has none."""
+    for description in descriptions:
+        if description.rtp is not None:
+            sourced = signal.received_from if signal.sip_source else None
+            return version(sourced or description.rtp.ip)
+    return 0
 
 
 def _endpoint(signalled: Endpoint | None, leg: Leg, signal: Signal) -> Endpoint | None:
@@ -373,3 +477,22 @@ def _endpoint(signalled: Endpoint | None, leg: Leg, signal: Signal) -> Endpoint 
         return signalled
     ip = signal.received_from or leg.received_from
     return Endpoint(ip, signalled.port) if ip is not None else signalled
+
+
+def _profile(
+    description: MediaDescription, before: MediaDescription | None, theirs: Media, wanted: str | None
+) -> str | None:
+    """The profile that the other party is offered, None for the sender's.
+
+    The one the proxy asks for or, in a re-offer that keeps to the sender's, the one the other party has.
+    """
+    protocol = description.protocol
+    if wanted is None and before is not None and before.protocol == protocol and theirs.description is not None:
+        wanted = theirs.description.protocol
+    if wanted is None or wanted.upper() == protocol.upper() or not converts(protocol, wanted):
+        return None
+    return wanted
+
+
+def _switched(treatments: frozenset[Treatment], treatment: Treatment, on: bool) -> frozenset[Treatment]:
+    return treatments | {treatment} if on else treatments - {treatment}

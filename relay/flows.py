@@ -7,9 +7,9 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from relay.call import Call, Media, Mux, Stream
-from relay.types import Carries, Endpoint, MediaDescription, PayloadType, Rule
+from relay.types import Carries, Endpoint, PayloadType, Rule, Treatment
 
-__all__ = ["Rules", "Screen", "clocks", "difference", "refusal", "rules"]
+__all__ = ["Rules", "Screen", "clocks", "difference", "events", "fills", "refusal", "rules", "treated"]
 
 Rules = dict[Endpoint, Rule]
 Clocks = tuple[tuple[int, int], ...]
@@ -17,9 +17,13 @@ Network = IPv4Network | IPv6Network
 
 _BROADCAST = IPv4Address("255.255.255.255")
 _BOTH = Carries.RTP | Carries.RTCP
+_RTCP = Carries.RTCP, Carries.RTCP
 _NO_CLOCK = frozenset({"telephone-event", "cn"})
 _COMFORT_NOISE = 13
 _CLOCKS_PER_RULE = 4
+_EVENTS_PER_RULE = 2
+_SILENCE = {"PCMU": 0xFF, "PCMA": 0xD5, "G722": 0xFA}
+"""The byte that is silence, in encodings that have one."""
 _SCREEN_CACHE = 65536
 
 
@@ -70,6 +74,11 @@ class Screen:
         self._denied = tuple(denied)
         self._known: dict[tuple[str, str], str | None] = {}
 
+    def deny(self, denied: Sequence[Network]) -> None:
+        """Rule out other networks from now on."""
+        self._denied = tuple(denied)
+        self._known.clear()
+
     def __call__(self, endpoint: Endpoint, local_ip: str) -> str | None:
         """Why nothing is sent from `local_ip` to `endpoint`, or None."""
         key = (endpoint.ip, local_ip)
@@ -101,56 +110,110 @@ def clocks(payload_types: tuple[PayloadType, ...]) -> Clocks:
 def rules(call: Call) -> Rules:
     """The rules of all ports of a call, by port: what the data plane is to hold for it."""
     found: Rules = {}
-    for first, second in zip(call.legs[0].medias, call.legs[1].medias, strict=True):
-        if first.port is not None:
+    one, other = call.legs
+    treated = one.treatment is not Treatment.PASS or other.treatment is not Treatment.PASS
+    for first, second in zip(one.medias, other.medias, strict=True):
+        if first.port is None:
+            continue
+        if treated or first.line.held is not None:
+            found.update(_special(call, first, second))
+        else:
             _section(found, call, first, second)
-        if first.retired or second.retired:
-            _retired(found, first, second)
     return found
 
 
-def _retired(found: Rules, first: Media, second: Media) -> None:
-    """Ports that are replaced but in use until the answer, as long as what they send from is in force."""
-    kept = {rule.local: rule for media in (first, second) for retired in media.retired for rule in retired.rules}
-    found.update((local, rule) for local, rule in kept.items() if rule.source in found or rule.source in kept)
+def _special(call: Call, first: Media, second: Media) -> Rules:
+    """The ports of an m-line under a treatment, or of one that a re-offer is about to change.
+
+    What was in force is in force until the answer; ports that are new stand beside it.
+    """
+    found: Rules = {}
+    _section(found, call, first, second)
+    held = first.line.held
+    kept: tuple[tuple[Rule, ...], tuple[Rule, ...]] = held.rules if held is not None else ((), ())
+    for leg, mine, theirs, standing in zip(call.legs, (first, second), (second, first), kept, strict=True):
+        types = _types(theirs, mine)
+        assert mine.rtp.local is not None
+        for rule in (found[mine.rtp.local], *standing):
+            of_rtcp = rule.carries is Carries.RTCP
+            found[rule.local] = rule if of_rtcp else treated(rule, leg.treatment, types)
+    return found
 
 
 def _section(found: Rules, call: Call, first: Media, second: Media) -> None:
     """The two ports of one m-line, or its four."""
     line = first.line
     if not line.is_rtp:
-        _mirrored(found, call, Carries.OPAQUE, first.rtp, second.rtp, (), ())
+        _mirrored(found, call, (first.rtp, second.rtp), (first.rtp, second.rtp), (Carries.OPAQUE, Carries.OPAQUE))
         return
     # The receiver chooses the numbers of payload types (RFC 3264 section 5.1), once it has spoken.
-    to_second = _clocks(second.description or first.description)
-    to_first = _clocks(first.description or second.description)
-    carries = Carries.RTP if line.mux is Mux.OFF else _BOTH
-    _mirrored(found, call, carries, first.rtp, second.rtp, to_second, to_first)
-    if line.mux is not Mux.ON:
-        _mirrored(found, call, Carries.RTCP, first.rtcp, second.rtcp, (), ())
+    up, down = clocks(_types(second, first)), clocks(_types(first, second))
+    one, other = first.mux is not Mux.OFF, second.mux is not Mux.OFF
+    carries = _BOTH if one else Carries.RTP, _BOTH if other else Carries.RTP
+    split = one and not other, other and not one
+    parties = first.rtp, second.rtp
+    _mirrored(found, call, parties, parties, carries, (up, down), split)
+    if not line.one_port:
+        # A party that has both on one port is sent RTCP there.
+        parties = first.rtp if split[0] else first.rtcp, second.rtp if split[1] else second.rtcp
+        _mirrored(found, call, (first.rtcp, second.rtcp), parties, _RTCP, joined=(split[1], split[0]))
 
 
-def _clocks(description: MediaDescription | None) -> Clocks:
-    return clocks(description.payload_types) if description is not None else ()
+def _types(receiver: Media, sender: Media) -> tuple[PayloadType, ...]:
+    """The payload types of what goes to a party."""
+    description = receiver.description or sender.description
+    return description.payload_types if description is not None else ()
 
 
 def _mirrored(
-    found: Rules, call: Call, carries: Carries, first: Stream, second: Stream, up: Clocks, down: Clocks
+    found: Rules,
+    call: Call,
+    ports: tuple[Stream, Stream],
+    parties: tuple[Stream, Stream],
+    carries: tuple[Carries, Carries],
+    clocks: tuple[Clocks, Clocks] = ((), ()),
+    split: tuple[bool, bool] = (False, False),
+    joined: tuple[bool, bool] = (False, False),
 ) -> None:
     """The rules of two ports that face each other: the source of one is the destination of the other."""
-    here, there = first.local, second.local
+    here, there = ports[0].local, ports[1].local
     assert here is not None
     assert there is not None
+    first, second = parties
     to_first, to_second = first.destination, second.destination
     strict, handover, tos = call.strict_source, call.media_handover, call.tos
     found[here] = Rule(
-        here, there, to_second, second.epoch, to_first, first.epoch,
-        carries, first.learning, first.preferred, strict, handover, tos, up, first.known,
+        here, there, to_second, second.epoch, to_first, first.epoch, carries[0], first.learning, first.preferred,
+        strict, handover, tos, clocks[0], first.known, split[0], joined[0],
     )  # fmt: skip
     found[there] = Rule(
-        there, here, to_first, first.epoch, to_second, second.epoch,
-        carries, second.learning, second.preferred, strict, handover, tos, down, second.known,
+        there, here, to_first, first.epoch, to_second, second.epoch, carries[1], second.learning, second.preferred,
+        strict, handover, tos, clocks[1], second.known, split[1], joined[1],
     )  # fmt: skip
+
+
+# -- treatments
+
+
+def treated(rule: Rule, treatment: Treatment, payload_types: tuple[PayloadType, ...]) -> Rule:
+    """A rule under a treatment; media that is not RTP can be blocked and nothing else."""
+    if treatment is Treatment.PASS or (rule.carries is Carries.OPAQUE and treatment is not Treatment.BLOCK):
+        return rule._replace(treatment=Treatment.PASS, event_types=(), fills=())
+    return rule._replace(treatment=treatment, event_types=events(payload_types), fills=fills(payload_types))
+
+
+@lru_cache(maxsize=1024)
+def events(payload_types: tuple[PayloadType, ...]) -> tuple[int, ...]:
+    """The payload types of telephone-event (RFC 4733), as many as a rule has room for."""
+    found = [one.number for one in payload_types if one.encoding.lower() == "telephone-event"]
+    return tuple(found[:_EVENTS_PER_RULE])
+
+
+@lru_cache(maxsize=1024)
+def fills(payload_types: tuple[PayloadType, ...]) -> tuple[tuple[int, int], ...]:
+    """The payload types that silence is known for, with its byte."""
+    found = [(one.number, _SILENCE[one.encoding.upper()]) for one in payload_types if one.encoding.upper() in _SILENCE]
+    return tuple(found[:_CLOCKS_PER_RULE])
 
 
 def difference(old: Mapping[Endpoint, Rule], new: Mapping[Endpoint, Rule]) -> tuple[list[Rule], list[Endpoint]]:

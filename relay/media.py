@@ -1,49 +1,101 @@
-"""Media of a call: m-lines, the streams on their ports, and the endpoints behind them. No I/O, no clock."""
+"""Media of a call: m-lines, the streams on their ports, and the endpoints behind them. No I/O, no clock.
+
+RTP and RTCP on one port (RFC 5761) is settled for each party by itself:
+
+    the party                                mux of its media, and whether its word decides
+    --------------------------------------   ------------------------------------------------------------------------
+    offers it                                OFFERED until the other party's answer decides
+    offers it, `accept` or `demux`           ON, whatever the other answers
+    offers it, `reject`                      OFF
+    is offered it (as the other offered      OFFERED until its answer; with `require` ON
+    it, not with `demux` or `reject`;
+    or by `offer`, `require`)
+    was muxed, and is not by this offer      OFFERED until the answer ends it: RTCP may come to either port
+"""
 
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from relay.ports import Interface
 from relay.quality import Heard
 from relay.rtcp import Compound, round_trip
 from relay.types import Endpoint, Learning, LocalMedia, MediaDescription, Rule
 
-__all__ = ["REJECTED", "Line", "Media", "Mux", "Retired", "Stream"]
+__all__ = ["REJECTED", "Held", "Line", "Media", "Mux", "Stream", "converts", "passed"]
 
 REJECTED = LocalMedia(None)
 """An m-line with port 0."""
 SENDER_REPORTS = 4
 """Sender reports of a party whose echo is waited for."""
 
+_PROFILES = {
+    "RTP/AVP": "plain",
+    "RTP/AVPF": "plain",
+    "RTP/SAVP": "SDES",
+    "RTP/SAVPF": "SDES",
+    "UDP/TLS/RTP/SAVP": "DTLS",
+    "UDP/TLS/RTP/SAVPF": "DTLS",
+}
+"""RTP profiles, and how their media is secured: those of one kind differ by feedback alone (RFC 4585)."""
+
+
+def converts(protocol: str, wanted: str) -> bool:
+    """Whether media of one transport protocol passes as media of another, byte for byte."""
+    kind = _PROFILES.get(protocol.upper())
+    return kind is not None and kind == _PROFILES.get(wanted.upper())
+
+
+def passed(description: MediaDescription) -> LocalMedia:
+    """Media that goes past the relay: the party itself is what the other one sees."""
+    return LocalMedia(description.rtp, direction=description.direction, held=description.held)
+
 
 class Mux(enum.Enum):
-    """RTP and RTCP on one port (RFC 5761), the same on both legs of an m-line."""
+    """Whether a party has RTP and RTCP on one port."""
 
     OFF = "off"
     OFFERED = "offered"
     """Not answered yet: RTCP may come to either port."""
     ON = "on"
 
+    __hash__ = object.__hash__
+
+
+class Held:
+    """What was in force of an m-line when a re-offer changed it, and stays until the answer.
+
+    A party moves over only when it has seen the offer, its NAT knows none but the old ports, and the offer may be
+    refused.
+    """
+
+    __slots__ = ("count", "pairs", "rules")
+
+    def __init__(self, first: Sequence[Rule], second: Sequence[Rule]) -> None:
+        self.rules = (tuple(first), tuple(second))
+        """Of either leg's ports."""
+        self.pairs: list[tuple[Interface, int]] = []
+        """Replaced pairs, to be let go then."""
+        self.count = 0
+        """Packets at its ports when the timers last looked."""
+
 
 class Line:
     """What both legs share of one m-line."""
 
-    __slots__ = ("is_rtp", "kind", "mux", "protocol")
+    __slots__ = ("held", "is_rtp", "kind", "one_port", "protocol")
 
     def __init__(self) -> None:
         self.kind = self.protocol = ""
         self.is_rtp = False
-        self.mux = Mux.OFF
+        self.one_port = False
+        """Both parties have RTP and RTCP on one port: there are no rules for RTCP alone."""
+        self.held: Held | None = None
 
     def offered(self, description: MediaDescription) -> None:
         """Take over what an offer makes of the line."""
         self.kind, self.protocol, self.is_rtp = description.kind, description.protocol, description.is_rtp
-        if description.rtcp_mux and self.mux is not Mux.ON:
-            self.mux = Mux.OFFERED
-        elif not description.rtcp_mux:
-            self.mux = Mux.OFFERED if self.mux is Mux.ON else Mux.OFF
 
 
 class Stream:
@@ -105,13 +157,6 @@ class Stream:
         self.local = local
 
 
-class Retired(NamedTuple):
-    """A pair that a re-offer replaced, in force as it was until the answer."""
-
-    port: int
-    rules: tuple[Rule, ...]
-
-
 class Media:
     """One m-line of one leg, and the pair of ports this party sends to."""
 
@@ -119,9 +164,11 @@ class Media:
         "description",
         "heard",
         "index",
+        "interface",
         "line",
+        "mux",
+        "mux_open",
         "port",
-        "retired",
         "rtcp",
         "rtp",
         "sender_reports",
@@ -136,12 +183,16 @@ class Media:
         """What the party last signalled."""
         self.port: int | None = None
         """The even port of the pair."""
+        self.interface: Interface | None = None
+        """Where the pair is."""
+        self.mux = Mux.OFF
+        self.mux_open = False
+        """The answer decides about it: this party's own, or the other's for what this one offered."""
         self.rtp = Stream()
         self.rtcp = Stream()
         self.shown_rtp: Endpoint | None = None
         """The pair as the party's SDP shows it."""
         self.shown_rtcp: Endpoint | None = None
-        self.retired: list[Retired] = []
         self.heard: Heard | None = None
         """What this party's RTCP said of the media it gets."""
         self.sender_reports: dict[int, float] = {}
@@ -173,7 +224,7 @@ class Media:
 
     def take(self, port: int, interface: Interface) -> None:
         """Use a pair from now on."""
-        self.port = port
+        self.port, self.interface = port, interface
         self.shown_rtp, self.shown_rtcp = Endpoint(interface.address, port), Endpoint(interface.address, port + 1)
         self.rtp.move(self.shown_rtp)
         self.rtcp.move(self.shown_rtcp)
@@ -183,8 +234,9 @@ class Media:
 
     def drop(self) -> None:
         """Use no pair any more."""
-        self.port = self.rtp.local = self.rtcp.local = self.shown_rtp = self.shown_rtcp = None
+        self.port = self.interface = self.rtp.local = self.rtcp.local = self.shown_rtp = self.shown_rtcp = None
         self.rtp.known = self.rtcp.known = None
+        self.mux, self.mux_open = Mux.OFF, False
 
     def moved(self, description: MediaDescription, endpoint: Endpoint | None) -> bool:
         """Whether an offer moves the party, so that the other one is shown a new pair."""
@@ -197,14 +249,44 @@ class Media:
         """The streams that have a rule."""
         if self.port is None:
             return ()
-        return (self.rtp, self.rtcp) if self.line.is_rtp and self.line.mux is not Mux.ON else (self.rtp,)
+        return (self.rtp, self.rtcp) if self.line.is_rtp and not self.line.one_port else (self.rtp,)
 
-    def shown(self, other: MediaDescription) -> LocalMedia:
+    def offer_mux(self, other: Media, offered: bool, words: Sequence[str]) -> bool:
+        """This party offers, with mux or without; `words` of the proxy. Whether the other party is offered it."""
+        onward = offered
+        self.mux_open = False
+        if not offered:
+            self.mux = Mux.OFF if self.mux is Mux.OFF else Mux.OFFERED
+        elif "reject" in words:
+            self.mux, onward = Mux.OFF, False
+        elif "demux" in words or "accept" in words:
+            self.mux, onward = Mux.ON, "demux" not in words
+        else:
+            self.mux_open = True
+            self.mux = Mux.ON if self.mux is Mux.ON else Mux.OFFERED
+        onward = onward or "offer" in words or "require" in words
+        other.mux_open = onward
+        if "require" in words:
+            other.mux = Mux.ON
+        elif onward:
+            other.mux = Mux.ON if other.mux is Mux.ON else Mux.OFFERED
+        elif other.mux is not Mux.OFF:
+            other.mux = Mux.OFFERED
+        self.line.one_port = self.mux is Mux.ON and other.mux is Mux.ON
+        return onward
+
+    def answer_mux(self, offerer: Media, accepted: bool) -> None:
+        """This party answers the other's offer, with mux or without."""
+        self.mux = Mux.ON if accepted and self.mux_open else Mux.OFF
+        if offerer.mux_open or offerer.mux is Mux.OFFERED:
+            offerer.mux = self.mux if offerer.mux_open else Mux.OFF
+        self.line.one_port = self.mux is Mux.ON and offerer.mux is Mux.ON
+
+    def shown(self, other: MediaDescription, muxed: bool, protocol: str | None) -> LocalMedia:
         """This pair as this party is to see it, in place of what the other one signalled."""
         if self.shown_rtp is None:
             return REJECTED
-        line = self.line
         rtcp = None
-        if line.is_rtp:
-            rtcp = self.shown_rtp if line.mux is Mux.ON else self.shown_rtcp
-        return LocalMedia(self.shown_rtp, rtcp, line.mux is not Mux.OFF, other.direction, other.held)
+        if self.line.is_rtp:
+            rtcp = self.shown_rtp if muxed and self.mux is Mux.ON else self.shown_rtcp
+        return LocalMedia(self.shown_rtp, rtcp, muxed, other.direction, other.held, protocol)

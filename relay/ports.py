@@ -70,6 +70,11 @@ class PortPool:
         """Pairs that can be drawn now, the resting ones included."""
         return self._free + sum(1 for _, pair in self._resting if pair not in self._busy)
 
+    @property
+    def has_free(self) -> bool:
+        """Whether any pair can be drawn now; cheaper than counting them."""
+        return bool(self._free or self.available)
+
     def draw(self, now: float) -> int:
         """Take a pair; returns its even port. Raises PortsExhausted."""
         resting = self._resting

@@ -11,49 +11,32 @@ be alive is put back with its next one.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
 from itertools import count, islice
 from math import inf
 from typing import NamedTuple
 
-from relay import rtcp
-from relay.call import DEFAULT_TOS, Call, Leg, Media, Signal, Stream
+from relay.call import DEFAULT_TOS, Call, Leg, Signal, Who, family
 from relay.dataplane import Dataplane
+from relay.dialogs import answered, deleted, offered
 from relay.errors import CallError, HairpinError, UnknownCall
-from relay.flows import Screen, difference, rules
+from relay.flows import Screen
+from relay.forwarding import Forwarding, add
+from relay.interfaces import Interfaces, Places
 from relay.ports import Interface
-from relay.types import Carries, Endpoint, Learning, LocalMedia, MediaDescription
+from relay.settings import Settings
+from relay.timers import glance, review
+from relay.types import LocalMedia, MediaDescription, Treatment
 
 __all__ = ["LoadLimit", "Outcome", "Registry", "Settings", "Tally"]
 
-_LOOKS = 12
-"""A call is looked at this often within its shortest limit, and ends late by that share of it at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What holds for all calls. Times in seconds, 0 for never (but for the delete delay, where 0 is at once)."""
-
-    timeout: float = 60
-    """No packet on any stream whose party sends."""
-    silent_timeout: float = 3600
-    """The same for streams whose party does not send: hold, mute."""
-    offer_timeout: float = 3600
-    """The same for calls that were never answered."""
-    final_timeout: float = 0
-    """Since the first offer, whatever happens."""
-    delete_delay: float = 30
-    max_sessions: int = -1
-    """Calls that may stand at once, negative for any number."""
-    tos: int = 0
-    """The TOS byte of forwarded packets where the proxy sets none, negative to leave each packet's own."""
-    learning: Learning = Learning.DELAYED
-    sip_source: bool = False
-    """Take the address of the signalling for the SDP's in all calls."""
-    denied: tuple[IPv4Network | IPv6Network, ...] = ()
-    """Networks nothing is forwarded to, this host's own addresses that carry no media included."""
+MAX_DELETE_DELAY = 3600.0
+"""Seconds that a proxy may have a deleted call go on for."""
+MAX_SHOWN = 64
+"""Characters of a name that an error quotes."""
+MAX_BRANCHES = 32
+"""Branches of one Call-ID that stand at once."""
 
 
 SESSION_LIMIT = "Parallel session limit reached"
@@ -94,7 +77,7 @@ class Tally:
     """That arrived for ended calls."""
 
 
-class Registry:
+class Registry(Forwarding):
     """Calls and what keeps them: ports, rules, timers. Is the data plane's listener.
 
     `interfaces`: the first one is used where the proxy names none. `clock` tells when packets are reported; all other
@@ -110,11 +93,8 @@ class Registry:
         clock: Callable[[], float],
         on_close: Callable[[Call, str], None] = lambda call, reason: None,
     ) -> None:
-        if not interfaces:
-            raise ValueError("a registry needs an interface")
-        self.plane = plane
+        super().__init__(plane, settings, clock)
         self.interfaces = tuple(interfaces)
-        self.settings = settings
         self.tally = Tally()
         self.closed: dict[str, int] = {}
         """Ended calls by reason."""
@@ -122,27 +102,14 @@ class Registry:
         """Asked before a call is made: the text of the limit that keeps it out, or None."""
         self.draining = False
         """No call is made; those that stand are served."""
-        self._clock = clock
         self._on_close = on_close
         self._calls: dict[str, Call] = {}
         self._deleted = 0
-        self._by_port: dict[Endpoint, Call] = {}
-        self._by_name = {interface.name: interface for interface in reversed(self.interfaces)}
+        self._places = Interfaces(interfaces)
         self._screen = Screen(settings.denied)
         self._due: list[tuple[float, int, Call]] = []
         self._serial = count()
-        self._glance = _glance(settings)
-
-    def reload(self, settings: Settings) -> None:
-        """Take new settings over: their times and limits for all calls, the rest for what is signalled from here on."""
-        if settings.denied != self.settings.denied:
-            self._screen = Screen(settings.denied)
-        self.settings = settings
-        self._glance = _glance(settings)
-        now = self._clock()
-        for call in self._calls.values():
-            if call.deleted is None:
-                self._schedule(call, now + self._glance)
+        self._glance = glance(settings)
 
     # -- looking
 
@@ -156,7 +123,7 @@ class Registry:
         return len(self._calls) - self._deleted
 
     def __iter__(self) -> Iterator[Call]:
-        """All calls, oldest first. A copy: calls may come and go meanwhile."""
+        """All calls, oldest first, each by the oldest of its branches. A copy: calls may come and go meanwhile."""
         return iter(list(self._calls.values()))
 
     def find(self, call_id: str) -> Call | None:
@@ -174,10 +141,6 @@ class Registry:
         """Up to `limit` Call-IDs, oldest first."""
         return list(islice(self._calls, max(limit, 0)))
 
-    def owner(self, local: Endpoint) -> Call | None:
-        """The call a local port belongs to."""
-        return self._by_port.get(local)
-
     # -- commands
 
     def offer(
@@ -189,36 +152,35 @@ class Registry:
         signal: Signal,
         now: float,
     ) -> Outcome:
-        """An offer. Raises LoadLimit, PortsExhausted or DataplaneError; nothing is left of a new call then."""
-        call = self._calls.get(call_id)
+        """An offer.
+
+        Raises LoadLimit, PortsExhausted, CallError or DataplaneError; nothing is left of a new call then.
+        """
+        head = self._calls.get(call_id)
+        signal = self._sourced(signal)
         warnings: list[str] = []
-        fresh = call is None
-        if call is None:
-            call = self._make(call_id, signal, now, warnings)
-        number = _offerer(call, from_tag, to_tag)
+        found = None if head is None or signal.reset else offered(head, from_tag, to_tag, signal)
+        call, number = found or (self._make(call_id, head, media, signal, now, warnings), 0)
+        places = self._relocated(call, number, media, signal, warnings) if found is not None else None
         call.name(number, from_tag)
         call.name(1 - number, to_tag)
-        if signal.via_branch is not None:
-            call.branch(signal.via_branch)
         self._set(call, signal)
         call.strict_source, call.media_handover = signal.strict_source, signal.media_handover
         try:
-            shown = call.offer(number, media, self._sourced(signal), now)
+            shown = call.offer(number, media, signal, now, places)
             self._apply(call, now)
         except Exception:
-            if fresh:
-                self.tally.rejected += 1
+            if found is None:
+                self.tally.rejected += head is None
                 self._drop(call, now)
             raise
-        if fresh:
-            self._calls[call_id] = call
-            self.tally.managed += 1
-            self._schedule(call, now + self._glance)
+        if found is None:
+            self._enter(call, head, signal.reset, now)
         elif call.deleted is not None:
             call.answered = False
             self._revive(call, now)
         warnings += call.refusals(number)
-        return Outcome(call, shown, warnings, call.legs[1 - number], fresh)
+        return Outcome(call, shown, warnings, call.legs[1 - number], found is None)
 
     def answer(
         self,
@@ -233,22 +195,33 @@ class Registry:
 
         It revives a deleted call as an offer does: of a forked call, one branch failed and another was taken.
         """
-        call = self.query(call_id)
-        if from_tag in call.tags:
-            number = 1 - call.tags[from_tag]
-        elif to_tag in call.tags:
-            number = call.tags[to_tag]
-        else:
-            raise CallError("Invalid dialogue association")
-        call.name(number, to_tag)
+        head = self.query(call_id)
+        signal = self._sourced(signal)
+        call, number = answered(head, from_tag, to_tag, signal) or self._branch_off(head, from_tag, signal, now)
+        call.name(number, to_tag, first=not (signal.provisional or call.answered))
         self._set(call, signal)
         call.strict_source |= signal.strict_source
         call.media_handover |= signal.media_handover
-        shown = call.answer(number, media, self._sourced(signal), now)
+        shown = call.answer(number, media, signal, now)
         self._apply(call, now)
         if call.deleted is not None:
             self._revive(call, now)
         return Outcome(call, shown, call.refusals(number), call.legs[1 - number])
+
+    def treat(self, call_id: str, who: Who, treatment: Treatment, on: bool, now: float) -> Call:
+        """Block or silence the media of a party or of all, or no longer. Raises UnknownCall, CallError, DataplaneError.
+
+        Each treatment is switched for itself, and holds over later offers and answers; of several the strongest works.
+        What was ordered for all of a call leaves what was ordered for single parties (but for `Who.each`).
+        """
+        head = self.query(call_id)
+        meant = [member for member in head.members() if member.treat(who, treatment, on)]
+        if not meant:
+            kind, name = next((kind, name) for kind, name in who._asdict().items() if name)
+            raise CallError(f"No party of the call has the {kind} {name[:MAX_SHOWN]}")
+        for member in meant:
+            self._apply(member, now)
+        return head
 
     def delete(
         self,
@@ -259,33 +232,45 @@ class Registry:
         via_branch: str | None = None,
         match_to_tag: bool = False,
         delay: float | None = None,
+        controller: str = "",
     ) -> Call | None:
-        """End a call after `delay` seconds, the delete delay if None; None where no call matches.
+        """End a call or a branch of it after `delay` seconds, the delete delay if None; None where no call matches.
 
         Its media passes until then. A delay that is over already is for `finish` to act on, so that the caller can read
-        the call's counters before.
+        the call's counters before. `controller` is the address of the proxy that asks for it.
         """
-        call = self._calls.get(call_id)
-        if call is None or not _matches(call, from_tag, to_tag, via_branch, match_to_tag):
+        head = self._calls.get(call_id)
+        meant = deleted(head, from_tag, to_tag, via_branch, match_to_tag) if head is not None else None
+        if not meant:
             return None
-        end = now + (self.settings.delete_delay if delay is None else delay)
-        if call.deleted is None:
-            self._deleted += 1
-        else:
-            end = min(end, call.deleted)
-        call.deleted = end
-        self._schedule(call, end)
-        return call
+        seconds = self.settings.delete_delay if delay is None or delay < 0 else min(delay, MAX_DELETE_DELAY)
+        over = meant[0].over
+        for call in meant:
+            call.controller = controller or call.controller
+            call.deleted = now + seconds if call.deleted is None else min(now + seconds, call.deleted)
+            self._schedule(call, call.deleted)
+        self._deleted += meant[0].over - over
+        return meant[0]
 
     def abandon(self, outcome: Outcome, now: float) -> None:
-        """Take back a call whose first offer could not be passed on; a call that stood before stays."""
-        if outcome.fresh:
+        """Take back a call or branch whose first offer could not be passed on; one that stood before stays."""
+        if not outcome.fresh:
+            return
+        if len(outcome.call.members()) > 1:
+            self._leave(outcome.call, now)
+        else:
             self._end(outcome.call, "offer not passed on", now)
 
-    def finish(self, call: Call, now: float) -> None:
-        """Let a deleted call go if its delay is over."""
-        if call.deleted is not None and call.deleted <= now:
+    def finish(self, call: Call, now: float) -> bool:
+        """Let go of what is deleted of a call and has no delay left; returns whether the call has ended."""
+        members = call.members()
+        due = [member for member in members if member.deleted is not None and member.deleted <= now]
+        if len(due) == len(members):
             self._end(call, "deleted", now)
+            return True
+        for member in due:
+            self._leave(member, now)
+        return False
 
     def terminate(self, call_id: str, now: float) -> Call:
         """End a call at once, on an operator's word. Raises UnknownCall."""
@@ -299,7 +284,7 @@ class Registry:
         due = self._due
         while due and due[0][0] <= now:
             at, _, call = heapq.heappop(due)
-            if call.due != at or self._calls.get(call.call_id) is not call:
+            if call.due != at:
                 continue
             try:
                 ended += self._look_at(call, now)
@@ -310,56 +295,105 @@ class Registry:
 
     def _look_at(self, call: Call, now: float) -> bool:
         """End a call that has to, or plan the next look; returns whether it ended."""
-        reason, again = self._review(call, now)
+        if call.deleted is not None:
+            return self.finish(call, now)
+        reason, again = review(call, self.settings, self.plane.packets, now)
         if reason is not None:
             self._end(call, reason, now)
         elif again < inf:
             self._schedule(call, again)
         return reason is not None
 
-    # -- what the data plane tells (relay.dataplane.Listener)
+    def reload(self, settings: Settings) -> None:
+        """Take other settings over.
 
-    def learned(self, local: Endpoint, source: Endpoint, confirmed: bool) -> None:
-        """The party at port `local` sends from `source`."""
-        if (found := self._stream(local)) is not None:
-            stream = found[0]
-            stream.observed, stream.confirmed = source, confirmed
-
-    def rtcp(self, local: Endpoint, source: Endpoint, payload: bytes) -> None:
-        """RTCP that a party sent: what it says of its own stream and of the other party's."""
-        if (found := self._stream(local)) is not None:
-            stream, mine, theirs = found
-            if "SAVP" not in mine.line.protocol and self._expected(local, stream, source):
-                mine.report(rtcp.parse(payload), theirs, self._clock())
-
-    def _expected(self, local: Endpoint, stream: Stream, source: Endpoint) -> bool:
-        """Whether a party's word comes from where it sends from. A lost event shows in the data plane's state."""
-        if stream.confirmed and source != stream.observed:
-            state = self.plane.state(local)
-            stream.observed, stream.confirmed = state.observed_source, state.confirmed
-        return not stream.confirmed or source == stream.observed
-
-    def _stream(self, local: Endpoint) -> tuple[Stream, Media, Media] | None:
-        """The stream of a port, its media, and the same media of the other party."""
-        call = self._by_port.get(local)
-        for mine, theirs in call.sides() if call is not None else ():
-            for stream in mine.streams:
-                if stream.local == local:
-                    return stream, mine, theirs
-        return None
+        Limits of time and networks that are ruled out hold for standing calls at once, the marking from their next
+        offer or answer on, the way of learning for calls to come.
+        """
+        denied, self.settings = self.settings.denied, settings
+        self._glance = glance(settings)
+        self._screen.deny(settings.denied)
+        now = self._clock()
+        for head in self:
+            for call in head.members():
+                if call.deleted is None:
+                    self._schedule(call, min(call.due, now + self._glance))
+                if settings.denied != denied:
+                    call.screen_again()
+                    self._apply(call, now)
 
     # -- the life of a call
 
-    def _make(self, call_id: str, signal: Signal, now: float, warnings: list[str]) -> Call:
-        self._admit()
-        first, second = self.interfaces[0], self.interfaces[0]
-        if signal.direction:
-            first = self._interface(signal.direction[0], warnings)
-        if len(signal.direction) > 1:
-            second = self._interface(signal.direction[1], warnings)
-        call = Call(call_id, (first, second), self._screen, now)
+    def _make(
+        self,
+        call_id: str,
+        head: Call | None,
+        media: Sequence[MediaDescription],
+        signal: Signal,
+        now: float,
+        warnings: list[str],
+    ) -> Call:
+        """A call, or another branch of the one that stands. Raises LoadLimit, and CallError where branches pile up."""
+        if head is None:
+            self._admit()
+        elif len(head.members()) >= MAX_BRANCHES and not signal.reset:
+            raise CallError(f"Too many branches of a call, {MAX_BRANCHES} stand")
+        first, second = _names(signal.direction)
+        if head is not None and first is None:
+            first, second = (leg.interface.name for leg in head.legs)
+        version = family(media, signal)
+        near = self._places.choose(first, version, warnings)
+        asked = signal.family or version
+        far = self._places.choose(second, asked, warnings, asked=bool(signal.family))
+        call = Call(call_id, (near, far), self._places.own, self._screen, now)
         call.learning = self.settings.learning
+        call.branch = signal.via_branch
+        if head is not None:
+            call.follow(head)
         return call
+
+    def _branch_off(self, head: Call, from_tag: str, signal: Signal, now: float) -> tuple[Call, int]:
+        """Another branch for an answer, with the offer that the offerer made. Raises CallError, PortsExhausted."""
+        offerer = next(member for member in head.members() if from_tag in member.tags)
+        leg = offerer.legs[offerer.tags[from_tag]]
+        media = [media.description for media in leg.medias if media.description is not None]
+        call = self._make(head.call_id, head, media, Signal(), now, [])
+        call.name(0, from_tag)
+        try:
+            call.offer(0, media, Signal(leg.received_from, mux=signal.mux), now)
+            self._apply(call, now)
+        except Exception:
+            self._drop(call, now)
+            raise
+        self._enter(call, head, False, now)
+        return call, 1
+
+    def _enter(self, call: Call, head: Call | None, reset: bool, now: float) -> None:
+        """A call that has got all it needs stands from now on, beside its sisters or instead of them."""
+        if head is not None and reset:
+            self._end(head, "begun anew by the proxy", now)
+            head = None
+        if head is None:
+            self._calls[call.call_id] = call
+            self.tally.managed += 1
+        else:
+            over = head.over
+            head.fork = head.members()
+            head.fork.append(call)
+            call.fork = head.fork
+            self._deleted -= over
+        self._schedule(call, now + self._glance)
+
+    def _relocated(
+        self, call: Call, number: int, media: Sequence[MediaDescription], signal: Signal, warnings: list[str]
+    ) -> tuple[Places, Places] | None:
+        """Where the ports of offerer and peer are to be, where an offer asks for other interfaces or families."""
+        near, far = call.legs[number].places, call.legs[1 - number].places
+        first, second = _names(signal.direction)
+        spoken = family(media, signal)
+        here = self._places.kept(near, first, spoken, warnings)
+        there = self._places.kept(far, second, signal.family, warnings)
+        return None if here is near and there is far else (here, there)
 
     def _admit(self) -> None:
         """Raise LoadLimit where no call may be added."""
@@ -369,13 +403,6 @@ class Registry:
             self.tally.rejected += 1
             raise LoadLimit(limit)
 
-    def _interface(self, name: str, warnings: list[str]) -> Interface:
-        found = self._by_name.get(name)
-        if found is None:
-            found = self.interfaces[0]
-            warnings.append(f"no interface is called {name}: {found.name} is used")
-        return found
-
     def _set(self, call: Call, signal: Signal) -> None:
         """The marking of a call: each offer and answer says it anew."""
         tos = self.settings.tos if signal.tos >= DEFAULT_TOS else signal.tos
@@ -384,65 +411,37 @@ class Registry:
     def _sourced(self, signal: Signal) -> Signal:
         return signal._replace(sip_source=True) if self.settings.sip_source else signal
 
-    def _apply(self, call: Call, now: float) -> None:
-        """Bring the data plane in step with a call, and give back the ports it let go."""
-        new = rules(call)
-        install, remove = difference(call.rules, new)
-        if install:
-            call.unsure = install
-            self.plane.install(install)
-            call.unsure = []
-            for rule in install:
-                self._by_port[rule.local] = call
-        if remove:
-            self._account(call, remove)
-            self._withdraw(remove)
-        call.rules = new
-        self._give_back(call, now)
-
-    def _account(self, call: Call, locals_: Iterable[Endpoint]) -> None:
-        """Keep what ports counted that a call loses while it goes on."""
-        for local in locals_:
-            total = call.gone_rtcp if call.rules[local].carries is Carries.RTCP else call.gone_rtp
-            state = self.plane.state(local)
-            total.packets += state.packets
-            total.bytes += state.bytes
-            total.expected += state.expected
-            total.received += state.received
-            total.drops += state.drops
-
-    def _withdraw(self, locals_: Iterable[Endpoint]) -> None:
-        for local in locals_:
-            self._by_port.pop(local, None)
-        self.plane.remove(locals_, self.settings.delete_delay)
-
-    def _give_back(self, call: Call, now: float) -> None:
-        if call.freed:
-            until = now + self.settings.delete_delay
-            for interface, port in call.freed:
-                interface.pool.release(port, until)
-            call.freed.clear()
-
-    def _drop(self, call: Call, now: float) -> None:
-        """Take all ports and rules from a call, also those of a step that failed halfway."""
-        self._withdraw([*call.rules, *(rule.local for rule in call.unsure)])
-        call.rules = {}
-        call.close()
-        self._give_back(call, now)
-
     def _end(self, call: Call, reason: str, now: float) -> None:
-        self._on_close(call, reason)
-        packets = call.gone_rtp.packets + call.gone_rtcp.packets
-        packets += sum(map(self.plane.packets, call.rules))
-        self._drop(call, now)
-        del self._calls[call.call_id]
-        if call.deleted is not None:
-            self._deleted -= 1
+        """All of a call, with its branches."""
+        members = call.members()
+        head = members[0]
+        self._on_close(head, reason)
+        over = head.over
+        packets = 0
+        for member in members:
+            packets += member.gone_rtp.packets + member.gone_rtcp.packets
+            packets += sum(map(self.plane.packets, member.rules))
+            self._drop(member, now)
+        del self._calls[head.call_id]
+        self._deleted -= over
         tally = self.tally
         tally.ended += 1
         tally.packets += packets
-        tally.seconds += now - call.created
+        tally.seconds += now - head.created
         self.closed[reason] = self.closed.get(reason, 0) + 1
+
+    def _leave(self, call: Call, now: float) -> None:
+        """One branch of several goes; what it counted stays with the others."""
+        members = call.members()
+        heir = members[0] if members[0] is not call else members[1]
+        self._account(call, call.rules)
+        for total, more in ((heir.gone_rtp, call.gone_rtp), (heir.gone_rtcp, call.gone_rtcp)):
+            add(total, more)
+        over = call.over
+        self._drop(call, now)
+        members.remove(call)
+        self._calls[call.call_id] = members[0]
+        self._deleted += members[0].over - over
 
     # -- timers
 
@@ -452,76 +451,15 @@ class Registry:
         heapq.heappush(self._due, (at, next(self._serial), call))
 
     def _revive(self, call: Call, now: float) -> None:
+        self._deleted -= call.over
         call.deleted = None
-        self._deleted -= 1
         self._schedule(call, now + self._glance)
-
-    def _review(self, call: Call, now: float) -> tuple[str | None, float]:
-        """(why a call has to end, or None; when to look again)."""
-        if call.deleted is not None:
-            return ("deleted", inf) if call.deleted <= now else (None, call.deleted)
-        final = call.created + (self.settings.final_timeout or inf)
-        if final <= now:
-            return "final timeout", inf
-        end, reason = self._silence(call, now)
-        return (None, min(end, final, now + self._glance)) if end > now else (reason, inf)
-
-    def _silence(self, call: Call, now: float) -> tuple[float, str]:
-        """(when a call ends if no packet comes any more, and what that is called): its most patient stream decides."""
-        limit, reason = self._limit(call, None)
-        end = call.last_signal + limit
-        if any(call.streams()):
-            end = 0.0
-        for mine, theirs in call.sides():
-            for stream in mine.streams:
-                assert stream.local is not None
-                limit, name = self._limit(call, mine.sends_to(theirs))
-                packets = self.plane.packets(stream.local)
-                if packets != stream.count:
-                    stream.count, stream.seen = packets, now
-                    return now + limit, name
-                if (left := max(stream.seen, call.last_signal) + limit) > end:
-                    end, reason = left, name
-        return end, reason
-
-    def _limit(self, call: Call, sends: bool | None) -> tuple[float, str]:
-        """How long a stream may be silent, and what its end is called."""
-        settings = self.settings
-        if not call.answered:
-            return settings.offer_timeout or inf, "offer timeout"
-        if not sends:
-            return settings.silent_timeout or inf, "silent timeout"
-        return settings.timeout or inf, "timeout"
 
 
 def _admit() -> str | None:
     return None
 
 
-def _glance(settings: Settings) -> float:
-    """Seconds between two looks at a call."""
-    limits = (settings.timeout, settings.silent_timeout, settings.offer_timeout)
-    return max(1.0, min((limit for limit in limits if limit > 0), default=3600.0) / _LOOKS)
-
-
-def _offerer(call: Call, from_tag: str, to_tag: str | None) -> int:
-    """The leg that offers. A tag that was never seen is another name of the first party."""
-    if from_tag in call.tags:
-        return call.tags[from_tag]
-    if to_tag is not None and to_tag in call.tags:
-        return 1 - call.tags[to_tag]
-    return 0
-
-
-def _matches(call: Call, from_tag: str | None, to_tag: str | None, via_branch: str | None, match_to_tag: bool) -> bool:
-    """Whether a delete means this call.
-
-    An unknown branch with a known tag does: the BYE of a call has another branch than its INVITE.
-    """
-    if from_tag is None:
-        return True
-    if via_branch is not None and via_branch in call.branches:
-        return True
-    if match_to_tag and to_tag is not None and to_tag in call.tags:
-        return True
-    return (not match_to_tag or to_tag is None or not call.answered) and from_tag in call.tags
+def _names(direction: tuple[str, ...]) -> tuple[str | None, str | None]:
+    """The interfaces asked for, towards the sender and towards the other party."""
+    return direction[0] if direction else None, direction[1] if len(direction) > 1 else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from control.ng import bencode
@@ -13,7 +13,7 @@ from relay.call import Call, Signal
 from relay.dataplane.memory import MemoryDataplane
 from relay.ports import Interface, PortPool
 from relay.registry import Outcome, Registry, Settings
-from relay.types import Direction, Endpoint, MediaDescription, PayloadType
+from relay.types import Carries, Direction, Endpoint, MediaDescription, PayloadType, Rule
 
 HOST = "192.0.2.1"
 """The relay's address."""
@@ -130,25 +130,45 @@ class Stage:
 
     def check(self) -> None:
         """What holds at any time: ports, rules and calls agree."""
-        booked: list[int] = []
+        booked: list[tuple[str, int]] = []
         locals_: set[Endpoint] = set()
-        for call in self.registry:
+        for call in self.members():
             assert not call.freed
             locals_ |= call.rules.keys()
-            for leg in call.legs:
-                for media in leg.medias:
-                    booked += [media.port] if media.port is not None else []
-                    booked += [retired.port for retired in media.retired]
+            booked += [(interface.address, port) for interface, port in call.pairs()]
         assert len(booked) == len(set(booked)), "a pair is booked twice"
-        assert len(booked) == self.pool.drawn, "a pair leaked"
+        assert len(booked) == self.drawn, "a pair leaked"
         assert set(self.plane.rules()) == locals_
-        assert {local.port & ~1 for local in locals_} == set(booked)
+        assert {(local.ip, local.port & ~1) for local in locals_} == set(booked)
         for local, rule in self.plane.installed.items():
             owner = self.registry.owner(local)
             assert owner is not None
             assert owner.rules[local] == rule
-            mirrored = self.plane.installed[rule.source]
-            if mirrored.source == local:
-                assert mirrored.destination == rule.signalled_source
-                assert mirrored.destination_epoch == rule.source_epoch
-                assert mirrored.carries == rule.carries
+            check_mirror(rule, self.plane.installed[rule.source], self.plane.installed)
+
+    def members(self) -> list[Call]:
+        """All calls with their branches."""
+        return [member for call in self.registry for member in call.members()]
+
+    @property
+    def drawn(self) -> int:
+        """Pairs that calls hold, on all interfaces."""
+        return sum(pool.drawn for pool in {id(one.pool): one.pool for one in self.registry.interfaces}.values())
+
+
+def check_mirror(rule: Rule, mirrored: Rule, installed: Mapping[Endpoint, Rule]) -> None:
+    """That two rules which name each other agree on who is where, and on what each party has on one port."""
+    if mirrored.source != rule.local:
+        return
+    assert mirrored.destination == rule.signalled_source
+    assert mirrored.destination_epoch == rule.source_epoch
+    assert not (rule.split and mirrored.split)
+    assert not (rule.joined and mirrored.joined)
+    assert (rule.carries is Carries.RTCP) == (mirrored.carries is Carries.RTCP)
+    assert (rule.carries is Carries.OPAQUE) == (mirrored.carries is Carries.OPAQUE)
+    if rule.split:
+        assert rule.carries == Carries.RTP | Carries.RTCP
+        assert installed[above(rule.source)].joined
+        assert installed[above(rule.source)].destination_epoch == rule.source_epoch
+    if rule.joined:
+        assert rule.carries is Carries.RTCP

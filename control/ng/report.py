@@ -152,8 +152,8 @@ class _CallReport:
         if len(party.subscribers) > 1:
             subscribers = f"l{''.join([_TIE.fill(write(tag), _OFFER_ANSWER) for tag in party.subscribers])}e"
         more = ""
-        if call.branches and leg is call.legs[1]:
-            more += entry("via-branch", write(call.branches[-1]))
+        if call.branch is not None and leg is call.legs[1]:
+            more += entry("via-branch", write(call.branch))
         if leg.label is not None:
             more += entry("label", write(leg.label))
         if len(leg.tags) > 1:
@@ -167,7 +167,7 @@ class _CallReport:
     def media(self, call: Call, mine: Media, theirs: Media, with_streams: bool) -> str:
         line = mine.line
         streams = "".join([self.stream(call, mine, stream) for stream in mine.streams]) if with_streams else ""
-        flags = _media_flags(mine.port is not None, theirs.sends_to(mine), mine.sends_to(theirs), line.mux is Mux.ON)
+        flags = _media_flags(mine.port is not None, theirs.sends_to(mine), mine.sends_to(theirs), mine.mux is Mux.ON)
         codec = _codec(mine, self.states.get(mine.rtp))
         more = entry("codec", write(codec)) if codec is not None else ""
         return _MEDIA.fill(mine.index + 1, _word(line.kind), _word(line.protocol), flags, f"l{streams}e", more=more)
@@ -178,7 +178,7 @@ class _CallReport:
         at = self.now if state.packets != stream.count else stream.seen
         flags = _stream_flags(
             stream is media.rtp,
-            media.line.mux is Mux.ON,
+            media.mux is Mux.ON,
             stream.signalled is not None and stream.refusal is None,
             state.confirmed,
             state.path is Path.FAST,

@@ -58,7 +58,7 @@ def call_detail(call: Call, plane: Dataplane, now: float, texts: Mapping[str, st
 
 
 def _branch(call: Call) -> str | None:
-    return call.branches[-1] if call.branches else None
+    return call.branch
 
 
 def _leg(leg: Leg, call: Call, plane: Dataplane, texts: Mapping[str, str]) -> View:

@@ -52,8 +52,7 @@ EXPECTED = (
 
 def held(call: Call) -> int:
     """Pairs a call has drawn and not given back."""
-    medias = [media for leg in call.legs for media in leg.medias]
-    return len(call.freed) + sum((media.port is not None) + len(media.retired) for media in medias)
+    return len(call.freed) + len(call.pairs())
 
 
 def reach(call: Call) -> set[Endpoint]:
@@ -134,8 +133,8 @@ class Calls(RuleBasedStateMachine):
             self.stage.check()
         registry = self.stage.registry
         assert registry.standing == sum(call.deleted is None for call in registry)
-        assert self.stage.pool.drawn == sum(map(held, registry))
-        assert set(self.stage.plane.rules()) <= {local for call in registry for local in reach(call)}
+        assert self.stage.pool.drawn == sum(map(held, self.stage.members()))
+        assert set(self.stage.plane.rules()) <= {local for call in self.stage.members() for local in reach(call)}
 
     def teardown(self) -> None:
         if not hasattr(self, "stage"):

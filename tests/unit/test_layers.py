@@ -63,8 +63,9 @@ CONTROL_PURE_LAYER = Layer("control, pure", (*PURE_RELAY_MODULES, *CONTROL_PURE)
 ADAPTERS = Layer(
     "control, adapters",
     (*PURE_RELAY_MODULES, *CONTROL_PURE),
+    frozenset({"aiohttp", "psutil"}),
 )
-JOINERS = tuple(f"control.{name}" for name in ("__main__", "check", "daemon", "host", "planes", "reload"))
+JOINERS = tuple(f"control.{name}" for name in ("__main__", "check", "daemon", "host", "planes", "reload", "transports"))
 DAEMON = Layer("control.daemon and control.planes", ("relay", "control"), frozenset({"uvloop"}))
 
 

@@ -303,10 +303,13 @@ def test_an_answer_cannot_add_lines(stage: Stage) -> None:
     stage.check()
 
 
-def test_messages_are_not_relayed(stage: Stage) -> None:
+def test_messages_pass_by_with_their_own_address(stage: Stage) -> None:
     outcome = stage.offer([audio(ALICE, kind="message", protocol="TCP/MSRP"), audio(ELSEWHERE)])
-    assert outcome.media[0] == LocalMedia(None)
+    assert outcome.media[0] == LocalMedia(ALICE)
     assert stage.pool.drawn == 2
+    answered = stage.answer([audio(BOB, kind="message", protocol="TCP/MSRP"), audio(BOB)])
+    assert answered.media[0] == LocalMedia(BOB)
+    stage.check()
 
 
 def test_audio_may_turn_into_fax(standing: Stage) -> None:

@@ -1,0 +1,71 @@
+"""How long a call may stand, and when to look at it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+
+from relay.call import Call
+from relay.settings import Settings
+from relay.types import Endpoint
+
+__all__ = ["glance", "review"]
+
+_LOOKS = 12
+"""A call is looked at this often within its shortest limit, and ends late by that share of it at most."""
+_END = tuple[float, str]
+"""When a call ends if nothing comes any more, and what that is called."""
+
+
+def glance(settings: Settings) -> float:
+    """Seconds between two looks at a call."""
+    limits = settings.timeout, settings.silent_timeout, settings.offer_timeout
+    return max(1.0, min((limit for limit in limits if limit > 0), default=3600.0) / _LOOKS)
+
+
+def review(call: Call, settings: Settings, packets: Callable[[Endpoint], int], now: float) -> tuple[str | None, float]:
+    """(why a call has to end with all its branches, or None; when to look again). `packets` that came to a port."""
+    final = call.created + (settings.final_timeout or inf)
+    if final <= now:
+        return "final timeout", inf
+    ends = [_silence(member, settings, packets, now) for member in call.members() if member.deleted is None]
+    end, reason = max(ends, key=_when) if len(ends) > 1 else ends[0]
+    return (None, min(end, final, now + glance(settings))) if end > now else (reason, inf)
+
+
+def _when(end: _END) -> float:
+    return end[0]
+
+
+def _silence(call: Call, settings: Settings, packets: Callable[[Endpoint], int], now: float) -> _END:
+    """The end by silence: the most patient stream decides."""
+    limit, reason = _limit(call, settings, None)
+    end = call.last_signal + limit
+    if any(call.streams()):
+        end = 0.0
+    for mine, theirs in call.sides():
+        limit, name = _limit(call, settings, mine.sends_to(theirs))
+        held = mine.line.held
+        if held is not None:
+            passed = sum([packets(rule.local) for kept in held.rules for rule in kept])
+            if passed != held.count:
+                held.count = passed
+                return now + limit, name
+        for stream in mine.streams:
+            assert stream.local is not None
+            count = packets(stream.local)
+            if count != stream.count:
+                stream.count, stream.seen = count, now
+                return now + limit, name
+            if (left := max(stream.seen, call.last_signal) + limit) > end:
+                end, reason = left, name
+    return end, reason
+
+
+def _limit(call: Call, settings: Settings, sends: bool | None) -> _END:
+    """How long a stream may be silent, and what its end is called."""
+    if not call.answered:
+        return settings.offer_timeout or inf, "offer timeout"
+    if not sends:
+        return settings.silent_timeout or inf, "silent timeout"
+    return settings.timeout or inf, "timeout"
