@@ -16,26 +16,25 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from control import chronicle, host, planes, supervisor
 from control import log as logs
-from control.config import DEFAULT_FILE, LOCAL_NETWORKS, Config, ConfigError, Loaded, Network, examine
+from control.config import DEFAULT_FILE, Config, ConfigError, Loaded, Network, examine
 from control.config import Interface as Given
 from control.ng.commands import Commands
-from control.ng.server import NgServer
 from control.ng.service import Service
 from control.ops import place
 from control.ops.console import Console
 from control.ops.operators import OperatorSocket
 from control.planes import Chosen
 from control.reload import Reloader
+from control.transports import Transports
 from control.version import build, version
 from relay.errors import HairpinError
 from relay.registry import Registry, Settings
-from relay.types import Endpoint, Learning
+from relay.types import Learning
 
 log = logging.getLogger("hairpin")
 
@@ -150,8 +149,7 @@ class Relay:
         self.plane = chosen.plane
         self.registry = registry
         self.commands = commands
-        self.service = service
-        self.server = NgServer(service)
+        self.transports = Transports(service)
         self.socket_path = Path()
         self.ports = ports
         self.reserved = "not reserved from the host: nothing is forwarded"
@@ -197,12 +195,7 @@ class Relay:
         stack.push_async_callback(answers.close)
         await answers.start(path)
         self.socket_path = path
-        stack.callback(self.server.close)
-        for endpoint in self.config.listen_ng:
-            try:
-                await self.server.start(endpoint)
-            except OSError as error:
-                raise HairpinError(f"{error.strerror}; choose another with --listen-ng=[IP:]PORT") from error
+        await self.transports.start(self.config, stack)
 
     def take_over(self, config: Config, grown: Sequence[Given]) -> None:
         """Put the live options of a configuration in force, and more ports of the media addresses if any are given."""
@@ -211,7 +204,7 @@ class Relay:
             self.reserved = self.keep_ports()
             self.skip_busy_ports()
         self.registry.reload(_settings(config, self.own))
-        self.service.allow(config.ng_allow)
+        self.transports.service.allow(config.ng_allow)
         logging.getLogger().setLevel(logs.python_level(config.log_level))
         self.config = config
 
@@ -244,26 +237,13 @@ class Relay:
         for line in self.plane.describe():
             say(logs.NOTICE, "data plane: %s", line)
         for listener in self.listeners():
-            say(logs.NOTICE, 'Kamailio: modparam("rtpengine", "rtpengine_sock", "%s")', listener["kamailio"])
+            if listener["kamailio"]:
+                say(logs.NOTICE, 'Kamailio: modparam("rtpengine", "rtpengine_sock", "%s")', listener["kamailio"])
         say(logs.NOTICE, "operators: hairpin status, at %s", self.socket_path)
 
     def listeners(self) -> list[dict[str, str]]:
         """Where ng is spoken, to whom, and how Kamailio names it."""
-        allowed = ", ".join(map(str, self.config.ng_allow)) or "nobody"
-        if self.config.ng_allow == LOCAL_NETWORKS:
-            allowed = "private and local networks"
-        found = []
-        for endpoint in self.server.endpoints:
-            ip, port = endpoint
-            reached = Endpoint(self.registry.interfaces[0].address, port) if ip == "0.0.0.0" else endpoint
-            found.append(
-                {
-                    "address": str(endpoint),
-                    "open_to": "this host" if ip_address(ip).is_loopback else allowed,
-                    "kamailio": f"udp{'6' if ':' in ip else ''}:{reached}",
-                }
-            )
-        return found
+        return self.transports.listeners(self.config, self.registry.interfaces[0].address)
 
     def status(self) -> dict[str, Any]:
         """What `hairpin status` tells beside the calls."""
@@ -280,12 +260,9 @@ class Relay:
 
     def _ng_counters(self) -> dict[str, dict[str, int]]:
         per_source = {f"ng requests from {ip}": dict(counts) for ip, counts in self.commands.counts.items()}
-        datagrams = {
-            **self.service.statistics(),
-            "receive_drops": self.server.drops(),
-            "ignored_keys": self.commands.ignored,
-        }
-        return {**per_source, "ng datagrams": datagrams}
+        counters = self.transports.counters()
+        counters["ng datagrams"]["ignored_keys"] = self.commands.ignored
+        return {**per_source, **counters}
 
 
 def _claim(config: Config, stack: AsyncExitStack) -> tuple[place.Claim, Path]:

@@ -19,7 +19,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_REPLY = 65_507
 """UDP payload that fits into an IPv4 packet."""
-MAX_LONG_REPLY = 16 << 20
+MAX_LONG_REPLY = 8 << 20
 """Bytes of a reply over a stream."""
 MAX_KNOWN_SOURCES = 4096
 """Sources whose verdict of the allow list is remembered."""

@@ -1,0 +1,94 @@
+"""All ways the ng protocol comes in: joins UDP, TCP and the web to one service, each loaded where it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from control.config import LOCAL_NETWORKS, Config
+from control.ng.server import NgServer
+from control.ng.service import Service
+from control.ng.stream import NgStreams
+from relay.errors import HairpinError
+from relay.types import Endpoint
+
+if TYPE_CHECKING:
+    from control.ng.web import NgWeb
+
+__all__ = ["Transports"]
+
+
+class Transports:
+    """The listeners of one relay, and what they say of themselves."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.datagrams = NgServer(service)
+        self.streams = NgStreams(service)
+        self.web: NgWeb | None = None
+
+    async def start(self, config: Config, stack: AsyncExitStack) -> None:
+        """Listen wherever the options say, each with its release on the stack. Raises HairpinError."""
+        stack.callback(self.datagrams.close)
+        for endpoint in config.listen_ng:
+            await _take(self.datagrams.start(endpoint), "listen-ng")
+        stack.callback(self.streams.close)
+        for endpoint in config.listen_tcp_ng:
+            await _take(self.streams.start(endpoint), "listen-tcp-ng")
+        if config.listen_http or config.listen_https:
+            await self._start_web(config, stack)
+
+    async def _start_web(self, config: Config, stack: AsyncExitStack) -> None:
+        from control.ng.web import NgWeb, tls
+
+        self.web = NgWeb(self.service)
+        stack.push_async_callback(self.web.close)
+        for endpoint in config.listen_http:
+            await _take(self.web.start(endpoint), "listen-http")
+        if config.listen_https:
+            context = tls(config.https_cert, config.https_key)
+            for endpoint in config.listen_https:
+                await _take(self.web.start(endpoint, context), "listen-https")
+
+    def listeners(self, config: Config, media: str) -> list[dict[str, str]]:
+        """Where ng is spoken, to whom, and how Kamailio names it, where it can; `media`: an address of this host."""
+        allowed = ", ".join(map(str, config.ng_allow)) or "nobody"
+        if config.ng_allow == LOCAL_NETWORKS:
+            allowed = "private and local networks"
+        found = [("", f"udp{'6' if ':' in one.ip else ''}:", one) for one in self.datagrams.endpoints]
+        found += [("tcp ", "", one) for one in self.streams.endpoints]
+        if self.web is not None:
+            kinds = {"http": "ws://", "https": "wss://"}
+            found += [(f"{scheme}://", kinds[scheme], one) for scheme, one in self.web.endpoints]
+        return [
+            {
+                "address": f"{scheme}{endpoint}",
+                "open_to": "this host" if ip_address(endpoint.ip).is_loopback else allowed,
+                "kamailio": kamailio and f"{kamailio}{_reached(endpoint, media)}",
+            }
+            for scheme, kamailio, endpoint in found
+        ]
+
+    def counters(self) -> dict[str, dict[str, int]]:
+        """What became of messages and connections."""
+        counters = {
+            "ng datagrams": {**self.service.statistics(), "receive_drops": self.datagrams.drops()},
+            "ng over TCP": self.streams.statistics(),
+        }
+        if self.web is not None:
+            counters["ng over HTTP"] = self.web.statistics()
+        return counters
+
+
+async def _take(starting: Awaitable[None], option: str) -> None:
+    try:
+        await starting
+    except OSError as error:
+        raise HairpinError(f"{error.strerror}; choose another with --{option}=[IP:]PORT") from error
+
+
+def _reached(endpoint: Endpoint, media: str) -> Endpoint:
+    """A listener as a proxy would name it."""
+    return Endpoint(media, endpoint.port) if endpoint.ip == "0.0.0.0" else endpoint
