@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _ESCAPES = {"s": " ", "n": "\n", "t": "\t", "r": "\r", "\\": "\\", ";": ";"}
-_ESCAPE = re.compile(r"\\(.?)")
+_BLANKS = " \t\r"
+_ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
 
 
 class Entry(NamedTuple):
@@ -36,10 +37,10 @@ class KeyFile:
     def __init__(self, text: str) -> None:
         self._lines: dict[str, list[tuple[int, str]]] = {}
         current: list[tuple[int, str]] = []
-        for number, raw in enumerate(text.splitlines(), 1):
-            line = raw.strip()
+        for number, raw in enumerate(text.split("\n"), 1):
+            line = raw.strip(_BLANKS)
             if line[:1] == "[" and line[-1:] == "]":
-                current = self._lines.setdefault(line[1:-1].strip(), [])
+                current = self._lines.setdefault(line[1:-1].strip(_BLANKS), [])
             elif line and line[0] not in "#;":
                 current.append((number, line))
 
@@ -55,7 +56,7 @@ class KeyFile:
         found: dict[str, Entry] = {}
         problems, warnings = [], []
         for number, line in self._lines.get(name, ()):
-            key, equals, value = (part.strip() for part in line.partition("="))
+            key, equals, value = (part.strip(_BLANKS) for part in line.partition("="))
             if not equals or not key:
                 problems.append((number, "expected `option = value`, a [section] or a # comment"))
                 continue
