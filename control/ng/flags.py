@@ -1,282 +1,209 @@
 """A request's keys and flags as typed options.
 
 Controllers spell the same thing in many ways: a space, hyphen or underscore between words, an integer as a string, a
-string where a list is meant, a flag `replace-origin` for an entry of a list `replace`. All of them end here. What is
-unknown, or belongs to a feature that is not there, is counted and otherwise ignored: the same flags come with every
-command.
+string where a list is meant, a flag `replace-origin` for an entry of a list `replace`, or one string with all of it.
+All of them end here. What cannot be honoured has its sentence in the reply's warning (control.ng.unserved); what is
+unknown is counted and otherwise ignored: the same flags come with every command.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
-from ipaddress import ip_address
 from typing import Any
 
-from control.sdp.model import RewriteOptions, RtcpAttribute
-from relay.call import DEFAULT_TOS, Signal
-from relay.types import Learning
+from control.ng import rtppflags, takers, unserved
+from control.ng.options import Options
+from control.ng.takers import MAX_WORD, Act, Taker, plain, words
+from control.sdp.model import RtcpAttribute
 
 __all__ = ["Options", "parse_options"]
 
 
-class Options:
-    """What one request asks for. Identification first, then what concerns media, then what concerns the reply.
-
-    Few of them are given in any one request: the rest are the class's own, so that none is stored for each request.
-    """
-
-    sdp: str | bytes | None = None
-    call_id: str | None = None
-    from_tag: str | None = None
-    to_tag: str | None = None
-    via_branch: str | None = None
-    label: str | None = None
-    to_label: str | None = None
-    address: str | None = None
-    """IP address of a party's media or signalling, by which a command selects it."""
-    whole_call: bool = False
-    """A command concerns all parties, whoever is named (`all`)."""
-    received_from: str | None = None
-    """IP address the SIP message came from."""
-    sip_code: int | None = None
-    load_limit: bool = False
-    """The controller understands `result: "load limit"` (`supports`)."""
-    direction: tuple[str, ...] = ()
-    tos: int = DEFAULT_TOS
-    learning: Learning | None = None
-    strict_source: bool = False
-    media_handover: bool = False
-    asymmetric: bool = False
-    port_latching: bool = False
-    sip_source: bool = False
-    transport: str | None = None
-    """`transport-protocol`, to be compared with what the SDP has."""
-    delete_delay: int | None = None
-    match_to_tag: bool = False
-    """A delete goes by the to-tag (flag `to-tag`)."""
-    fast: bool = False
-    """A delete is answered without counters."""
-    full: bool = False
-    """A report may be as long as a datagram can be."""
-    limit: int = 32
-    """Of a list."""
-    replace_origin: bool = False
-    zero_address: bool = False
-    remove_ice: bool = False
-    original_direction: bool = False
-    rtcp_attribute: RtcpAttribute = RtcpAttribute.PORT
-    ignored: int = 0
-    """Keys and flags that meant nothing here."""
-
-    def signal(self) -> Signal:
-        """The part that concerns the media engine."""
-        return Signal(
-            self.received_from,
-            self.sip_source,
-            self.tos,
-            self.strict_source,
-            self.media_handover,
-            self.asymmetric,
-            self.port_latching,
-            self.learning,
-            self.direction,
-            self.via_branch,
-            self.label,
-        )
-
-    def rewriting(self) -> RewriteOptions:
-        """The part that concerns the outgoing SDP."""
-        return RewriteOptions(
-            self.replace_origin,
-            self.rtcp_attribute,
-            self.original_direction,
-            self.remove_ice,
-            self.zero_address,
-        )
-
-
-def parse_options(body: Mapping[str, Any]) -> Options:
-    """Read a request. Raises nothing: a value of a wrong kind counts as absent."""
+def parse_options(body: Mapping[str, Any], controller: str = "") -> Options:
+    """Read a request of the proxy at `controller`. Raises nothing: a value of a wrong kind counts as absent."""
     options = Options()
+    options.controller = controller
     for key, value in body.items():
         if key in _WORDS and type(value) is str:  # most of every request, so without a taker
             if value:
                 setattr(options, _WORDS[key], value)
-            continue
-        take = _KEYS.get(key) or _KEYS.get(_plain(key))
-        if take is None or not take(options, value):
-            options.ignored += 1
+        else:
+            _take(options, key, value)
     return options
 
 
-def _plain(text: str) -> str:
-    """One spelling for all: lower case, hyphens between words."""
-    return text.lower().replace(" ", "-").replace("_", "-")
+def _take(options: Options, key: str, value: object) -> None:
+    take = _KEYS.get(key) or _KEYS.get(plain(key))
+    if take is None or not take(options, value):
+        options.ignored += 1
 
 
-MAX_ADDRESS = 64
-"""Characters of an address that is looked at, and remembered."""
-MAX_NUMBER = (1 << 31) - 1
-"""Beyond it all numbers mean the same, and neither times nor sizes can be computed from what JSON can write."""
+def _flags(options: Options, value: object) -> bool:
+    found = words(value)
+    for word in found:
+        act = _FLAGS.get(word) or _flag(word[:MAX_WORD])
+        if act is not None:
+            act(options)
+        else:
+            options.ignored += 1
+    return bool(found)
 
 
-def number(value: object) -> int | None:
-    """An integer, also when it was sent as text; one that is out of all proportion is cut to MAX_NUMBER."""
-    if isinstance(value, str) and len(value) < 20:
-        try:
-            value = int(value)
-        except ValueError:
-            return None
-    return max(-MAX_NUMBER, min(int(value), MAX_NUMBER)) if isinstance(value, int) else None
+@lru_cache(maxsize=1024)
+def _flag(word: str) -> Act | None:
+    """What a flag does that is not spelled as in the table: by its prefix, or as `key=value`; None: nobody knows it."""
+    spelled = plain(word)
+    if spelled in _FLAGS:
+        return _FLAGS[spelled]
+    for prefix, take in _PREFIXES.items():
+        if spelled.startswith(prefix):
+            return _applied(take, word[len(prefix) :])
+    key, sign, value = word.partition("=")
+    behind = _KEYS.get(plain(key)) if sign else None
+    return _applied(behind, value) if behind is not None else None
 
 
-def words(value: object) -> list[str]:
-    """A list of strings, also when one string was sent for it."""
-    if type(value) is list:
-        return [item for item in value if type(item) is str]
-    return [value] if isinstance(value, str) else []
+def _applied(take: Taker, value: str) -> Act:
+    def act(options: Options) -> None:
+        if not take(options, value):
+            options.ignored += 1
+
+    return act
 
 
-# -- takers: each puts one key's value into the options and says whether it meant anything
-
-Taker = Callable[[Options, Any], bool]
-
-
-def _text(field: str) -> Taker:
-    """A word; an empty one counts as absent."""
-
-    def take(options: Options, value: object) -> bool:
-        if isinstance(value, int):
-            value = str(value)
-        if not isinstance(value, str):
-            return False
-        if value:
-            setattr(options, field, value)
-        return True
-
-    return take
-
-
-def _sdp(options: Options, value: object) -> bool:
-    if isinstance(value, (str, bytes)):
-        options.sdp = value
-    return isinstance(value, (str, bytes))
-
-
-def _integer(field: str) -> Taker:
-    def take(options: Options, value: object) -> bool:
-        found = number(value)
-        if found is None:
-            return False
-        setattr(options, field, found)
-        return True
-
-    return take
-
-
-def _switch(field: str, value: object = True) -> Callable[[Options], None]:
-    def take(options: Options) -> None:
-        setattr(options, field, value)
-
-    return take
-
-
-def _each(table: Mapping[str, Callable[[Options], None]]) -> Taker:
-    """A list of words, each of which says something for itself; those that are not in the table are counted."""
-    table = {**table, **{word.replace("-", " "): act for word, act in table.items()}}
-
-    def take(options: Options, value: object) -> bool:
-        found = words(value)
-        for word in found:
-            act = table.get(word) or table.get(_plain(word))
-            if act is not None:
-                act(options)
-            else:
-                options.ignored += 1
-        return bool(found)
-
-    return take
-
-
-def _received_from(options: Options, value: object) -> bool:
-    """`[IP4, address]`, or the address alone."""
-    for word in words(value)[::-1]:
-        ip = _address(word) if len(word) <= MAX_ADDRESS else None
-        if ip is not None:
-            options.received_from = ip
-            return True
-    return False
-
-
-def _media_address(options: Options, value: object) -> bool:
-    """The IP address of a party; what is none selects nobody, and is kept for the error to name."""
-    if not isinstance(value, str) or not value:
+def _rtpp_flags(options: Options, value: object) -> bool:
+    """All keys and flags in one string, which holds no other such string."""
+    if not isinstance(value, str):
         return False
-    options.address = (_address(value) if len(value) <= MAX_ADDRESS else None) or value[:MAX_ADDRESS]
+    for key, inner in rtppflags.entries(value):
+        if plain(key) != "rtpp-flags":
+            _take(options, key, inner)
     return True
 
 
-@lru_cache(maxsize=4096)
-def _address(text: str) -> str | None:
-    """An IP address in canonical text, None for anything else."""
-    try:
-        return str(ip_address(text))
-    except ValueError:
-        return None
+# -- the tables
 
-
-def _direction(options: Options, value: object) -> bool:
-    options.direction = (*options.direction, *words(value))[:2]
-    return bool(options.direction)
-
-
-def _learning(options: Options, value: object) -> bool:
-    for word in words(value):
-        options.learning = _LEARNING.get(_plain(word), options.learning)
-    return options.learning is not None
-
-
-def _transport(options: Options, value: object) -> bool:
-    if not isinstance(value, str) or _plain(value) == "accept":
-        return False
-    options.transport = value
-    return True
-
-
-def _known(options: Options, value: object) -> bool:
-    """A key that is read elsewhere, or changes nothing here."""
-    return True
-
-
-_LEARNING = {mode.value: mode for mode in Learning}
-_REPLACE: dict[str, Callable[[Options], None]] = {
-    "origin": _switch("replace_origin"),
-    "session-connection": lambda options: None,
-    "zero-address": _switch("zero_address"),
+_PROFILE_WORDS: dict[str, Act] = {
+    **{name.lower(): takers.switch("transport", name) for name in takers.PROFILES},
+    "rtp": takers.profile(0, 1),
+    "srtp": takers.profile(1, 0),
+    "avp": takers.profile(0, 2),
+    "avpf": takers.profile(2, 0),
+    "dtls": takers.profile(4, 0),
 }
-_ICE: dict[str, Callable[[Options], None]] = {"remove": _switch("remove_ice"), "default": lambda options: None}
-_FLAGS: dict[str, Callable[[Options], None]] = {
-    "strict-source": _switch("strict_source"),
-    "media-handover": _switch("media_handover"),
-    "asymmetric": _switch("asymmetric"),
-    "symmetric": lambda options: None,
-    "port-latching": _switch("port_latching"),
-    "no-port-latching": _switch("port_latching", False),
-    "trust-address": _switch("sip_source", False),
-    "sip-source-address": _switch("sip_source"),
-    "no-rtcp-attribute": _switch("rtcp_attribute", RtcpAttribute.NONE),
-    "full-rtcp-attribute": _switch("rtcp_attribute", RtcpAttribute.FULL),
-    "original-sendrecv": _switch("original_direction"),
-    "to-tag": _switch("match_to_tag"),
-    "fast": _switch("fast"),
-    "full": _switch("full"),
-    "all": _switch("whole_call"),
-    "directional": lambda options: None,
+_TRANSPORTS: dict[str, Act] = {**_PROFILE_WORDS, "accept": takers.nothing, "udptl": takers.nothing}
+_REPLACE: dict[str, Act] = {
+    "origin": takers.switch("replace_origin"),
+    "origin-full": takers.together(
+        takers.switch("replace_origin"), takers.wish(username=True, session_id=True, version=True)
+    ),
+    "session-connection": takers.nothing,
+    "username": takers.wish(username=True),
+    "session-name": takers.wish(session_name=True),
+    "sdp-version": takers.wish(version=True),
+    "force-increment-sdp-ver": takers.wish(version=True, force_version=True),
+    "zero-address": takers.switch("zero_address"),
+}
+_ICE: dict[str, Act] = {
+    "remove": takers.switch("remove_ice"),
+    **dict.fromkeys(("default", "optional", "trickle", "ice2"), takers.nothing),
+    **{word: takers.warn(text) for word, text in unserved.ICE.items()},
+}
+_MUX: dict[str, Act] = {word: takers.mux(word) for word in ("offer", "require", "demux", "accept", "reject")}
+_CODEC: dict[str, Taker] = {
+    "strip": takers.codecs("strip"),
+    "except": takers.codecs("keep"),
+    "offer": takers.codecs("offer"),
+    "mask": takers.codecs("mask", "codec-mask: masked codecs are taken out, nothing is transcoded"),
+    "consume": takers.codecs("mask", "codec-consume: consumed codecs are taken out, nothing is transcoded"),
+    **{
+        word: takers.codecs("", f"codec-{word}: nothing is transcoded, media passes as it comes")
+        for word in ("transcode", "accept", "ignore", "set")
+    },
+}
+_FLAGS: dict[str, Act] = {
+    **{word: takers.warn(text) for word, text in unserved.WORDS.items()},
+    **{word: takers.warn_of_keys(text) for word, text in unserved.SECURED.items()},
+    "strict-source": takers.switch("strict_source"),
+    "media-handover": takers.switch("media_handover"),
+    "asymmetric": takers.switch("asymmetric"),
+    "port-latching": takers.switch("port_latching"),
+    "no-port-latching": takers.switch("port_latching", False),
+    "trust-address": takers.switch("sip_source", False),
+    "sip-source-address": takers.switch("sip_source"),
+    "no-rtcp-attribute": takers.switch("rtcp_attribute", RtcpAttribute.NONE),
+    "full-rtcp-attribute": takers.switch("rtcp_attribute", RtcpAttribute.FULL),
+    "original-sendrecv": takers.switch("original_direction"),
+    "generate-mid": takers.wish(generate_mid=True),
+    "strip-extmap": takers.wish(strip_extmap=True),
+    "single-codec": takers.single_codec,
+    "loop-protect": takers.switch("loop_protect"),
+    "fragment": takers.switch("fragment"),
+    "reject-ice": takers.switch("remove_ice"),
+    "reset": takers.switch("reset"),
+    "new-branch": takers.switch("new_branch"),
+    "provisional": takers.switch("provisional"),
+    "to-tag": takers.switch("match_to_tag"),
+    "fatal": takers.switch("fatal"),
+    "fast": takers.switch("fast"),
+    "full": takers.switch("full"),
+    "all": takers.switch("whole_call"),
+    "internal": takers.named_direction("internal"),
+    "external": takers.named_direction("external"),
+    "webrtc": takers.together(
+        takers.switch("transport", "UDP/TLS/RTP/SAVPF"),
+        takers.mux("offer"),
+        takers.mux("require"),
+        takers.switch("rtcp_attribute", RtcpAttribute.NONE),
+        takers.wish(generate_mid=True),
+        takers.warn(unserved.WORDS["webrtc"]),
+    ),
+    **dict.fromkeys(
+        (
+            "symmetric",
+            "directional",
+            "from-tag",
+            "force",
+            "unidirectional",
+            "bidirectional",
+            "no-redis-update",
+            "debug",
+            "reorder-codecs",
+            "reuse-codecs",
+            "static-codecs",
+            "symmetric-codecs",
+            "allow-asymmetric-codecs",
+            "allow-no-codec-media",
+            "no-tls-id",
+            "no-jitter-buffer",
+            "no-player",
+            "passthrough",
+            "no-passthrough",
+            "skip-recording-db",
+            "exclude-recording",
+            "discard-recording",
+        ),
+        takers.nothing,
+    ),
+    **_PROFILE_WORDS,
     **{f"replace-{word}": act for word, act in _REPLACE.items()},
     **{f"ice-{word}": act for word, act in _ICE.items()},
-    **{f"endpoint-learning-{word}": _switch("learning", mode) for word, mode in _LEARNING.items()},
+    **{f"rtcp-mux-{word}": act for word, act in _MUX.items()},
+    **{f"endpoint-learning-{word}": takers.switch("learning", mode) for word, mode in takers.LEARNING.items()},
 }
+_PREFIXES: dict[str, Taker] = {
+    **{f"codec-{word}-": take for word, take in _CODEC.items()},
+    "transcode-": _CODEC["transcode"],
+    "sdes-": takers.always(takers.warn_of_keys(unserved.SECURED["sdes"])),
+    "osrtp-": takers.always(takers.warn(unserved.KEYS["osrtp"])),
+    "bundle-": takers.always(takers.warn(unserved.KEYS["bundle"])),
+    "extmap-": takers.always(takers.warn(unserved.KEYS["extmap"])),
+    "t38-": takers.always(takers.warn(unserved.KEYS["t.38"])),
+    "t.38-": takers.always(takers.warn(unserved.KEYS["t.38"])),
+    "generate-rtcp-": takers.asked(takers.warn(unserved.KEYS["generate-rtcp"])),
+}
+"""Flags that carry the value of a key behind a hyphen."""
 _WORDS = {
     "call-id": "call_id",
     "from-tag": "from_tag",
@@ -285,24 +212,39 @@ _WORDS = {
     "label": "label",
     "from-label": "label",
     "to-label": "to_label",
+    "set-label": "set_label",
+    "template": "template",
+    "xmlrpc-callback": "callback",
 }
 _KEYS: dict[str, Taker] = {
-    "command": _known,
-    "sdp": _sdp,
-    **{key: _text(field) for key, field in _WORDS.items()},
-    "received-from": _received_from,
-    "sip-message-type": _known,
-    "sip-code": _integer("sip_code"),
-    "supports": _each({"load-limit": _switch("load_limit")}),
-    "flags": _each(_FLAGS),
-    "replace": _each(_REPLACE),
-    "ice": _each(_ICE),
-    "direction": _direction,
-    "tos": _integer("tos"),
-    "endpoint-learning": _learning,
-    "transport-protocol": _transport,
-    "delete-delay": _integer("delete_delay"),
-    "limit": _integer("limit"),
-    "address": _media_address,
-    "all": _each({"all": _switch("whole_call"), "none": lambda options: None}),
+    **{key: takers.asked(takers.warn(text)) for key, text in unserved.KEYS.items()},
+    **{key: takers.always(takers.warn_of_keys(text)) for key, text in unserved.SECURED.items()},
+    "command": takers.known,
+    "sdp": takers.sdp,
+    **{key: takers.text(field) for key, field in _WORDS.items()},
+    "received-from": takers.received_from,
+    "sip-message-type": takers.known,
+    "sip-code": takers.integer("sip_code"),
+    "supports": takers.each({"load-limit": takers.switch("load_limit")}),
+    "flags": _flags,
+    "rtpp-flags": _rtpp_flags,
+    "replace": takers.each(_REPLACE),
+    "ice": takers.each(_ICE),
+    "rtcp-mux": takers.each(_MUX),
+    "direction": takers.direction,
+    **dict.fromkeys(("from-interface", "inbound-peer", "in-iface"), takers.interface(0)),
+    **dict.fromkeys(("to-interface", "outbound-peer", "out-iface"), takers.interface(1)),
+    **dict.fromkeys(("interface", "peer"), takers.interface(0, 1)),
+    "address-family": takers.family,
+    "media-address": takers.media_address,
+    "tos": takers.integer("tos"),
+    "endpoint-learning": takers.learning,
+    "transport-protocol": takers.transport(_TRANSPORTS),
+    "codec": takers.nested(_CODEC),
+    "ptime": takers.ptime,
+    "delete-delay": takers.integer("delete_delay"),
+    "limit": takers.integer("limit"),
+    "address": takers.party_address,
+    "all": takers.each({"all": takers.switch("whole_call"), "none": takers.nothing}),
+    **dict.fromkeys(("metadata", "instance", "passthrough", "from-tags", "alias-key"), takers.known),
 }

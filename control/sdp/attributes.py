@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from relay.types import Direction, PayloadType
 
-__all__ = ["CONSUMED", "DIRECTIONS", "HEAD", "TAIL", "Attribute", "Attributes", "attributes", "number"]
+__all__ = ["CANDIDATES", "CONSUMED", "DIRECTIONS", "HEAD", "TAIL", "Attribute", "Attributes", "attributes", "number"]
 
 HEAD = ("mid", "label")
 """Attributes written right behind c= and b=; all a rejected section keeps."""
@@ -27,11 +27,11 @@ TAIL = (
     "ice-ufrag",
     "ice-pwd",
     "ice-options",
-    "candidate",
-    "end-of-candidates",
 )
-"""Attributes written behind the direction and a=rtcp, in this order."""
-CONSUMED = frozenset({"bundle-only", "rtcp", "rtcp-mux", "rtcp-mux-only"})
+"""Attributes written behind the direction and a=rtcp, in this order; candidates of the relay's own follow."""
+CANDIDATES = frozenset({"candidate", "end-of-candidates", "remote-candidates"})
+"""Where a party may be reached, in words of ICE (RFC 8839): true of its own ports, not of the relay's."""
+CONSUMED = frozenset({"bundle-only", "rtcp", "rtcp-mux", "rtcp-mux-only"}) | CANDIDATES
 """Attributes the relay writes itself or not at all. rtcp-mux-only (RFC 8858) says that there is no port beside it."""
 DIRECTIONS = {direction.value: direction for direction in Direction}
 PLACED = frozenset(HEAD) | frozenset(TAIL) | CONSUMED | frozenset(DIRECTIONS)
@@ -58,6 +58,7 @@ class Attributes:
         "details",
         "direction",
         "every",
+        "ice",
         "others",
         "payload_types",
         "placed",
@@ -73,6 +74,8 @@ class Attributes:
         self.rtcp: str | None = None
         """Value of a=rtcp (RFC 3605)."""
         self.rtcp_mux = False
+        self.ice = False
+        """There are credentials for connectivity checks (RFC 8839 section 5.4)."""
         self.payload_types: dict[str, PayloadType] = {}
         """What the rtpmaps say, by the number as written."""
         self.rtpmaps: dict[str, list[str]] = {}
@@ -101,6 +104,8 @@ class Attributes:
             self.rtcp = value
         elif name == "rtcp-mux":
             self.rtcp_mux = True
+        elif name == "ice-ufrag":
+            self.ice = True
 
     def _add_to_format(self, attribute: Attribute, value: str) -> None:
         name, line = attribute

@@ -13,6 +13,8 @@ from control.sdp.attributes import Attributes, attributes
 from relay.errors import HairpinError
 
 __all__ = [
+    "BodyWishes",
+    "CodecWishes",
     "MediaSection",
     "Origin",
     "RewriteOptions",
@@ -97,6 +99,51 @@ class RtcpAttribute(enum.Enum):
     NONE = "none"
 
 
+class CodecWishes(NamedTuple):
+    """Codecs as a command names them: ENCODING[/CLOCK[/CHANNELS]], or with format parameters as the sixth part.
+
+    Upper and lower case mean the same.
+    """
+
+    strip: tuple[str, ...] = ()
+    """Taken out; `all` for all."""
+    mask: tuple[str, ...] = ()
+    """The same here: who masks wants to transcode."""
+    keep: tuple[str, ...] = ()
+    """Stays where it is, though it would go (`codec-except`)."""
+    offer: tuple[str, ...] = ()
+    """Stays though it would go, behind the others and in the order of this list (`codec-offer`)."""
+    single: bool = False
+    """Of an answer only the first codec, and what goes with it (`single-codec`)."""
+
+
+class BodyWishes(NamedTuple):
+    """What a command's flags ask of a body that the body before it, or its codecs, have a say in; seldom anything."""
+
+    codecs: CodecWishes | None = None
+    ptime: int | None = None
+    """Milliseconds for a=ptime of all audio."""
+    generate_mid: bool = False
+    """Name all m-lines of an offer (`generate-mid`)."""
+    strip_extmap: bool = False
+    """Take out header extensions (RFC 8285)."""
+    username: bool = False
+    """Let o= name the user that it named first (`replace username`)."""
+    session_id: bool = False
+    """The same for the session's id (`replace origin-full`)."""
+    session_name: bool = False
+    """The same for s= (`replace session-name`)."""
+    version: bool = False
+    """Count the version of o= by what the party is really sent (`replace SDP-version`)."""
+    force_version: bool = False
+    """Count it up with each body (`replace force-increment-sdp-ver`)."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it depends on what the party was sent before."""
+        return self.username or self.session_id or self.session_name or self.version
+
+
 class RewriteOptions(NamedTuple):
     """What a command's flags ask of the outgoing body."""
 
@@ -110,3 +157,9 @@ class RewriteOptions(NamedTuple):
     """Drop everything of ICE (`ICE=remove`)."""
     zero_address: bool = False
     """Write the relay's address also for a held stream (`replace zero-address`)."""
+    media_address: str | None = None
+    """Write this IP address in place of the relay's, but into no candidate (`media-address`)."""
+    loop_mark: str | None = None
+    """Write a=rtpengine with this value, by which the relay knows its own bodies again (`loop-protect`)."""
+    call_id: str = ""
+    """What a call's candidates have their foundation from."""

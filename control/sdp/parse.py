@@ -31,6 +31,10 @@ HELD_DIRECTION = {
 }
 """Who asks for media at 0.0.0.0 does not receive (RFC 3264 section 8.4), whatever the attribute says."""
 
+UNSPECIFIED = ("0.0.0.0", "::")
+DISCARD = 9
+"""With an unspecified address, the port of an agent that has found no candidate yet (RFC 8840 section 4.1.1)."""
+
 STATIC_PAYLOAD_TYPES = {
     str(number): PayloadType(number, encoding, clock)
     for number, encoding, clock in (
@@ -72,7 +76,7 @@ def parse(body: str | bytes) -> SessionDescription:
 def _lines(text: str) -> list[str]:
     if len(text) > MAX_SIZE:
         raise SdpError(detail=f"{len(text)} characters are more than {MAX_SIZE}")
-    text = text.replace("\r\n", "\n")
+    text = text.replace("\r\n", "\n").lstrip("\n")
     if "\r" in text or "\0" in text:
         raise SdpError(detail="a line holds a carriage return or a zero byte")
     lines = text.split("\n", MAX_LINES)
@@ -208,21 +212,25 @@ def _describe(session: SessionDescription, section: MediaSection, number: int) -
     direction = section.attributes.direction or session.attributes.direction or Direction.SENDRECV
     if not section.port:
         return MediaDescription(section.kind, section.protocol, None, None, direction=direction, rejected=True)
+    ice = section.attributes.ice or session.attributes.ice
     address = section.address or session.address
     if address is None:
         raise SdpError("Incomplete SDP specification", f"m-line {number} has no address")
-    held = address in ("0.0.0.0", "::")
+    unspecified = address in UNSPECIFIED
+    unknown = unspecified and ice and section.port == DISCARD
+    held = unspecified and not unknown
     is_rtp = section.is_rtp
     return MediaDescription(
         section.kind,
         section.protocol,
-        Endpoint(address, section.port),
-        _rtcp(section, address) if is_rtp else None,
+        None if unknown else Endpoint(address, section.port),
+        _rtcp(section, address) if is_rtp and not unknown else None,
         is_rtp and section.attributes.rtcp_mux,
         HELD_DIRECTION.get(direction, direction) if held else direction,
         False,
         held,
         _payload_types(section) if is_rtp else (),
+        ice,
     )
 
 
@@ -234,7 +242,9 @@ def _rtcp(section: MediaSection, address: str) -> Endpoint | None:
         if port and len(fields) == 1:
             return Endpoint(address, port)
         if port and len(fields) == 4:
-            return Endpoint(_address(fields[2], fields[3]) or address, port)
+            ip = _address(fields[2], fields[3]) or address
+            if ip not in UNSPECIFIED or address in UNSPECIFIED:
+                return Endpoint(ip, port)
     return Endpoint(address, section.port + 1) if section.port < 65_535 else None
 
 

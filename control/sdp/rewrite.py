@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 
-from control.sdp.attributes import CONSUMED, DIRECTIONS, HEAD, TAIL, Attributes
+from control.sdp.attributes import CANDIDATES, CONSUMED, DIRECTIONS, HEAD, TAIL, Attributes
 from control.sdp.model import (
     MediaSection,
     Origin,
@@ -18,21 +19,12 @@ from relay.types import LocalMedia
 
 __all__ = ["rewrite"]
 
-ICE = frozenset(
-    {
-        "candidate",
-        "end-of-candidates",
-        "ice-lite",
-        "ice-mismatch",
-        "ice-options",
-        "ice-pacing",
-        "ice-pwd",
-        "ice-ufrag",
-        "remote-candidates",
-    }
-)
-NOTHING: frozenset[str] = frozenset()
+ICE = CANDIDATES | {"ice-lite", "ice-mismatch", "ice-options", "ice-pacing", "ice-pwd", "ice-ufrag"}
+HOST_PRIORITIES = (2_130_706_431, 2_130_706_430)
+"""Of a host candidate's RTP and RTCP component (RFC 8445 section 5.1.2): type preference 126, the highest local one."""
 
+PASSED = LocalMedia(None)
+"""For a section that stays as it is."""
 DIRECTION_LINES = {direction: f"a={text}" for text, direction in DIRECTIONS.items()}
 STATIC_RTPMAPS: dict[str, tuple[str, ...]] = {
     text: (f"a=rtpmap:{number} {encoding}/{clock}" + ("/2" if number == 10 else ""),)
@@ -64,12 +56,10 @@ def _session(session: SessionDescription, media: Sequence[LocalMedia], options: 
         if name in DIRECTIONS:
             if options.original_direction:
                 lines.append(line)
-        elif not (
-            name in CONSUMED
-            or (name == "group" and line.startswith("a=group:BUNDLE"))
-            or (options.remove_ice and name in ICE)
-        ):
+        elif not (name in CONSUMED or name == "group" or (options.remove_ice and name in ICE)):
             lines.append(line)
+    if options.loop_mark is not None:
+        lines.append(f"a=rtpengine:{options.loop_mark}")
     return lines
 
 
@@ -78,7 +68,7 @@ def _origin(origin: Origin, media: Sequence[LocalMedia], options: RewriteOptions
     if options.replace_origin:
         for local in media:
             if local.rtp is not None:
-                ip = local.rtp.ip
+                ip = options.media_address or local.rtp.ip
                 return str(origin._replace(family=_family(ip), address=ip))
     return str(origin)
 
@@ -91,19 +81,21 @@ def _section(
         _passed_through(lines, session, section)
         return
     if local.rtp is None:
-        lines += (_m_line(section, 0), "c=IN IP4 0.0.0.0")
+        lines += (_m_line(section, 0, local), "c=IN IP4 0.0.0.0")
         lines += (line for name in HEAD for line in section.attributes.placed.get(name, ()))
         return
-    ip = local.rtp.ip
-    if local.held and not options.zero_address:
+    ip = options.media_address or local.rtp.ip
+    if local.held and not options.zero_address and options.media_address is None:
         ip = "::" if ":" in ip else "0.0.0.0"
-    _head(lines, section, local.rtp.port, ip)
-    dropped = ICE if options.remove_ice else NOTHING
+    _head(lines, section, _m_line(section, local.rtp.port, local), ip)
+    dropped = ICE if options.remove_ice else CANDIDATES
     if section.is_rtp:
         _rtp_attributes(lines, section, local, options, dropped)
     else:
         lines += (line for name, line in section.attributes.every if name not in DIRECTIONS and name not in dropped)
         _direction(lines, section.attributes, local, options)
+    if not options.remove_ice and (section.attributes.ice or session.attributes.ice):
+        _candidates(lines, section.attributes, local, options)
 
 
 def _passed_through(lines: list[str], session: SessionDescription, section: MediaSection) -> None:
@@ -111,20 +103,20 @@ def _passed_through(lines: list[str], session: SessionDescription, section: Medi
     address = section.address or session.address
     if address is None:
         raise SdpError("Incomplete SDP specification", "an m-line has no address")
-    _head(lines, section, section.port, address)
+    _head(lines, section, _m_line(section, section.port, PASSED), address)
     lines += (attribute.line for attribute in section.attributes.every)
 
 
-def _head(lines: list[str], section: MediaSection, port: int, ip: str) -> None:
+def _head(lines: list[str], section: MediaSection, m_line: str, ip: str) -> None:
     """What stands above the attributes."""
-    lines.append(_m_line(section, port))
+    lines.append(m_line)
     lines += section.information
     lines.append(f"c=IN {_family(ip)} {ip}")
     lines += section.bandwidth
 
 
-def _m_line(section: MediaSection, port: int) -> str:
-    return " ".join((f"m={section.kind} {port} {section.protocol}", *section.formats))
+def _m_line(section: MediaSection, port: int, local: LocalMedia) -> str:
+    return " ".join((f"m={section.kind} {port} {local.protocol or section.protocol}", *section.formats))
 
 
 def _rtp_attributes(
@@ -165,11 +157,29 @@ def _rtcp(lines: list[str], local: LocalMedia, options: RewriteOptions) -> None:
     rtcp = local.rtcp
     if rtcp is not None and local.rtp is not None and options.rtcp_attribute is not RtcpAttribute.NONE:
         if options.rtcp_attribute is RtcpAttribute.FULL or rtcp.ip != local.rtp.ip:
-            lines.append(f"a=rtcp:{rtcp.port} IN {_family(rtcp.ip)} {rtcp.ip}")
+            ip = options.media_address or rtcp.ip
+            lines.append(f"a=rtcp:{rtcp.port} IN {_family(ip)} {ip}")
         else:
             lines.append(f"a=rtcp:{rtcp.port}")
     if local.rtcp_mux:
         lines.append("a=rtcp-mux")
+
+
+def _candidates(lines: list[str], attributes: Attributes, local: LocalMedia, options: RewriteOptions) -> None:
+    """The relay's own ports as a party's candidates: checks go end to end through them.
+
+    The foundation is the same for all that starts from one address, and another one in each call (RFC 8839 5.1).
+    """
+    assert local.rtp is not None
+    ip = local.rtp.ip
+    foundation = blake2b(f"{options.call_id} {ip}".encode(errors="surrogateescape"), digest_size=8).hexdigest()
+    for component, endpoint in enumerate((local.rtp, local.rtcp)):
+        if endpoint is not None and (component == 0 or endpoint != local.rtp):
+            priority = HOST_PRIORITIES[component]
+            lines.append(
+                f"a=candidate:{foundation} {component + 1} UDP {priority} {endpoint.ip} {endpoint.port} typ host"
+            )
+    lines += attributes.placed.get("end-of-candidates", ())
 
 
 def _family(ip: str) -> str:

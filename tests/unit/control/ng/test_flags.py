@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from control.ng.flags import Options, parse_options
-from control.sdp.model import RtcpAttribute
+from control.sdp.model import BodyWishes, CodecWishes, RtcpAttribute
 from relay.types import Learning
 
 
@@ -61,6 +61,49 @@ def test_words_of_a_key_are_joined_in_any_way(key: str) -> None:
         ({"endpoint-learning": "heuristic"}, {"learning": Learning.HEURISTIC}),
         ({"endpoint learning": ["immediate"]}, {"learning": Learning.IMMEDIATE}),
         ({"transport-protocol": "RTP/SAVP"}, {"transport": "RTP/SAVP"}),
+        ({"transport protocol": "udp/tls/rtp/savpf"}, {"transport": "UDP/TLS/RTP/SAVPF"}),
+        ({"transport-protocol": "accept"}, {}),
+        ({"flags": ["RTP/AVPF"]}, {"transport": "RTP/AVPF"}),
+        ({"flags": ["SRTP"]}, {"transport": "RTP/SAVP"}),
+        ({"flags": ["SRTP", "AVPF"]}, {"transport": "RTP/SAVPF"}),
+        ({"flags": ["AVPF", "DTLS"]}, {"transport": "UDP/TLS/RTP/SAVPF"}),
+        ({"flags": ["RTP", "AVP"]}, {"transport": "RTP/AVP"}),
+        ({"transport-protocol": "RTP/SAVPF", "flags": ["RTP"]}, {"transport": "RTP/AVPF"}),
+        ({"address-family": "IP6"}, {"family": 6}),
+        ({"address family": "IP4"}, {"family": 4}),
+        ({"media-address": "2001:DB8::1"}, {"media_address": "2001:db8::1"}),
+        ({"rtcp-mux": ["offer", "require", "offer"]}, {"mux": ("offer", "require")}),
+        ({"flags": ["rtcp-mux-demux", "rtcp mux accept"]}, {"mux": ("demux", "accept")}),
+        ({"from-interface": "in"}, {"direction": ("in",)}),
+        ({"to-interface": "out"}, {"direction": ("", "out")}),
+        ({"to-interface": "out", "from-interface": "in"}, {"direction": ("in", "out")}),
+        ({"interface": "both"}, {"direction": ("both", "both")}),
+        ({"flags": ["internal", "external"]}, {"direction": ("internal", "external")}),
+        ({"set-label": "s", "to-label": "t"}, {"set_label": "s", "to_label": "t"}),
+        ({"template": "webrtc", "xmlrpc-callback": "http://x"}, {"template": "webrtc", "callback": "http://x"}),
+        ({"flags": ["reset", "new branch", "provisional"]}, {"reset": True, "new_branch": True, "provisional": True}),
+        ({"flags": ["loop-protect", "fragment", "fatal"]}, {"loop_protect": True, "fragment": True, "fatal": True}),
+        ({"flags": ["reject-ICE"]}, {"remove_ice": True}),
+        ({"flags": ["ICE-remove"]}, {"remove_ice": True}),
+        ({"ICE": "default", "flags": ["symmetric", "no-redis-update", "directional", "unidirectional"]}, {}),
+        ({"flags": ["TOS=184", "label=x"]}, {"tos": 184, "label": "x"}),
+        ({"replace": ["username", "session name"]}, {"wishes": BodyWishes(username=True, session_name=True)}),
+        ({"replace": ["SDP-version"]}, {"wishes": BodyWishes(version=True)}),
+        ({"flags": ["replace-force-increment-sdp-ver"]}, {"wishes": BodyWishes(version=True, force_version=True)}),
+        (
+            {"replace": "origin-full"},
+            {"replace_origin": True, "wishes": BodyWishes(username=True, session_id=True, version=True)},
+        ),
+        ({"flags": ["generate-mid", "strip-extmap"]}, {"wishes": BodyWishes(generate_mid=True, strip_extmap=True)}),
+        ({"flags": ["single-codec"]}, {"wishes": BodyWishes(codecs=CodecWishes(single=True))}),
+        (
+            {"codec": {"strip": ["G729"], "except": "PCMA", "offer": ["opus/48000/2"]}},
+            {"wishes": BodyWishes(codecs=CodecWishes(strip=("G729",), keep=("PCMA",), offer=("opus/48000/2",)))},
+        ),
+        (
+            {"flags": ["codec-strip-G729", "codec strip AMR/////mode-set--0", "Codec-Except-PCMA"]},
+            {"wishes": BodyWishes(codecs=CodecWishes(strip=("G729", "AMR/////mode-set=0"), keep=("PCMA",)))},
+        ),
         ({"command": "offer", "sip-message-type": "sip_request"}, {}),
         ({"to-tag": "", "from-tag": ""}, {}),
     ],
@@ -73,10 +116,11 @@ def test_what_a_request_says(body: dict[str, Any], expected: dict[str, Any]) -> 
     ("body", "ignored"),
     [
         ({"xyzzy": 1}, 1),
-        ({"flags": ["xyzzy", "strict-source", "loop-protect"]}, 2),
-        ({"codec": {"strip": ["G729"]}, "rtcp-mux": ["demux"]}, 2),
-        ({"ICE": "force"}, 1),
+        ({"flags": ["xyzzy", "strict-source", "replace-xyzzy", "x" * 500, "xyzzy=1"]}, 4),
+        ({"codec": {"strip": ["G729"], "xyzzy": ["G729"], "offer": 5}, "rtcp-mux": ["demux", "xyzzy"]}, 3),
+        ({"ICE": "xyzzy"}, 1),
         ({"supports": ["teleport"]}, 1),
+        ({"rtpp-flags": "xyzzy strict-source xyzzy=1 replace=[origin xyzzy]"}, 3),
     ],
 )
 def test_what_means_nothing_is_counted(body: dict[str, Any], ignored: int) -> None:
@@ -101,6 +145,12 @@ def test_what_means_nothing_is_counted(body: dict[str, Any], ignored: int) -> No
         {"direction": 1},
         {"endpoint-learning": "sometimes"},
         {"transport-protocol": ["RTP/AVP"]},
+        {"codec": ["G729"]},
+        {"rtpp-flags": ["strict-source"]},
+        {"ptime": 2000},
+        {"ptime": "x"},
+        {"media-address": 7},
+        {"interface": ["in"]},
         {"delete-delay": "soon"},
     ],
 )
@@ -120,3 +170,127 @@ def test_the_parts_for_engine_and_sdp() -> None:
     assert (signal.tos, signal.label, signal.received_from) == (46, "l", "192.0.2.1")
     assert (rewriting.remove_ice, rewriting.replace_origin, rewriting.zero_address) == (True, True, False)
     assert not parse_options({}).rewriting().remove_ice
+
+
+def test_what_signal_and_body_are_told() -> None:
+    options = parse_options(
+        {
+            "call-id": "c",
+            "address-family": "IP6",
+            "rtcp-mux": "demux",
+            "flags": ["SRTP", "loop-protect", "reset", "new-branch"],
+            "set-label": "x",
+            "media-address": "192.0.2.7",
+            "direction": ["a", "b"],
+        },
+        "192.0.2.250",
+    )
+    signal, rewriting = options.signal(), options.rewriting("mark")
+    assert (signal.family, signal.mux, signal.transport, signal.set_label) == (6, ("demux",), "RTP/SAVP", "x")
+    assert (signal.reset, signal.new_branch, signal.provisional) == (True, True, False)
+    assert (signal.controller, signal.direction) == ("192.0.2.250", ("a", "b"))
+    assert (rewriting.media_address, rewriting.loop_mark, rewriting.call_id) == ("192.0.2.7", "mark", "c")
+    assert parse_options({}).rewriting("mark").loop_mark is None
+
+
+@pytest.mark.parametrize(
+    ("body", "provisional"),
+    [({"sip-code": 183}, True), ({"sip-code": "200"}, False), ({"flags": ["provisional"], "sip-code": 200}, True)],
+)
+def test_which_answers_are_final(body: dict[str, Any], provisional: bool) -> None:
+    assert parse_options(body).signal().provisional is provisional
+
+
+@pytest.mark.parametrize(
+    ("body", "word"),
+    [
+        ({"ICE": "force"}, "ICE=force:"),
+        ({"ICE": "force-relay"}, "ICE=force-relay:"),
+        ({"flags": ["ICE-force"]}, "ICE=force:"),
+        ({"flags": ["WebRTC"]}, "WebRTC:"),
+        ({"flags": ["always-transcode"]}, "always-transcode:"),
+        ({"codec": {"transcode": ["PCMU"]}}, "codec-transcode:"),
+        ({"flags": ["codec-transcode-PCMU"]}, "codec-transcode:"),
+        ({"flags": ["transcode-PCMU"]}, "codec-transcode:"),
+        ({"codec": {"mask": ["PCMU"]}}, "codec-mask:"),
+        ({"ptime": "30"}, "ptime:"),
+        ({"record-call": "yes"}, "record-call:"),
+        ({"flags": ["record call"]}, "record-call:"),
+        ({"T.38": ["decode"]}, "T.38:"),
+        ({"flags": ["T38-decode"]}, "T.38:"),
+        ({"generate RTCP": "on"}, "generate-RTCP:"),
+        ({"repacketize": 20}, "repacketize:"),
+        ({"flags": ["OSRTP-offer"]}, "OSRTP:"),
+        ({"bundle": ["offer"]}, "bundle:"),
+        ({"flags": ["NAT-wait"]}, "NAT-wait:"),
+        ({"sdp-attr": {"audio": {"add": ["x"]}}}, "sdp-attr:"),
+        ({"media-address": "here"}, "media-address here is not an IP address:"),
+        ({"address-family": "IP5"}, "address-family IP5 is neither IP4 nor IP6:"),
+        ({"transport-protocol": "RTP/XYZ"}, "transport-protocol RTP/XYZ is not known:"),
+    ],
+)
+def test_what_is_not_done_here_has_one_sentence(body: dict[str, Any], word: str) -> None:
+    (text,) = parse_options(body).unserved
+    assert text.startswith(word + " ")
+    assert parse_options(body).ignored == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"SDES": ["off"]},
+        {"SDES": "no-AES_CM_128_HMAC_SHA1_80"},
+        {"flags": ["SDES-off"]},
+        {"DTLS": "passive"},
+        {"DTLS-fingerprint": "SHA-256"},
+        {"flags": ["pad-crypto"]},
+    ],
+)
+def test_what_concerns_keys_is_told_where_media_is_secured(body: dict[str, Any]) -> None:
+    options = parse_options(body)
+    assert (len(options.unserved_keys), options.unserved, options.ignored) == (1, (), 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"record-call": "no"}, {"record-call": "off"}, {"generate-RTCP": "off"}, {"repacketize": 0}, {"ptime": 0}],
+)
+def test_who_asks_for_nothing_is_told_nothing(body: dict[str, Any]) -> None:
+    assert changed(body) == {}
+
+
+def test_the_same_sentence_is_said_once() -> None:
+    assert len(parse_options({"ICE": "force", "flags": ["ICE-force", "ICE_force"]}).unserved) == 1
+
+
+def test_webrtc_is_what_can_be_had_of_it() -> None:
+    assert changed({"flags": ["WebRTC"]}).keys() == {"transport", "mux", "rtcp_attribute", "wishes", "unserved"}
+
+
+def test_one_string_of_flags_says_the_same_as_keys() -> None:
+    text = (
+        "trust-address replace=origin replace=[session-connection SDP-version] ICE=remove codec=[strip=[G729] "
+        "offer=[PCMA PCMU]] direction=in direction=out RTP AVPF rtcp-mux-demux TOS=184 label=l1 strict-source"
+    )
+    assert changed({"rtpp-flags": text}) == {
+        "replace_origin": True,
+        "remove_ice": True,
+        "wishes": BodyWishes(codecs=CodecWishes(strip=("G729",), offer=("PCMA", "PCMU")), version=True),
+        "direction": ("in", "out"),
+        "transport": "RTP/AVPF",
+        "mux": ("demux",),
+        "tos": 184,
+        "label": "l1",
+        "strict_source": True,
+    }
+
+
+def test_a_string_of_flags_holds_no_other() -> None:
+    assert changed({"rtpp-flags": "rtpp-flags=strict-source rtpp_flags=[fast]"}) == {}
+
+
+def test_lists_are_bounded() -> None:
+    options = parse_options({"codec": {"strip": ["x" * 9999] * 999}})
+    assert options.wishes is not None
+    assert options.wishes.codecs is not None
+    assert sum(map(len, options.wishes.codecs.strip)) <= 64 * 128

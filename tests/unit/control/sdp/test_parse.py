@@ -123,6 +123,7 @@ def test_direction(session: str, media: str, direction: Direction) -> None:
         ("a=rtcp:4567 IN IP4 10.0.0.9", Endpoint("10.0.0.9", 4567)),
         ("a=rtcp:4567 IN IP6 2001:DB8::0:9", Endpoint("2001:db8::9", 4567)),
         ("a=rtcp:4567 IN IP4 host.example", Endpoint("10.0.0.1", 4567)),
+        ("a=rtcp:9 IN IP4 0.0.0.0", Endpoint("10.0.0.1", 4001)),
         ("a=rtcp:0", Endpoint("10.0.0.1", 4001)),
         ("a=rtcp:65536", Endpoint("10.0.0.1", 4001)),
         ("a=rtcp:none", Endpoint("10.0.0.1", 4001)),
@@ -166,6 +167,20 @@ def test_hold_by_address_keeps_the_port_and_receives_nothing(
     assert media.held
     assert media.rtp == Endpoint(connection.split()[2], 4000)
     assert media.direction is direction
+
+
+def test_an_agent_without_candidates_yet_holds_nothing() -> None:
+    media = only(lines(*HEAD, "m=audio 9 RTP/AVP 0", "c=IN IP4 0.0.0.0", "a=ice-ufrag:abcd", "a=rtcp:9 IN IP4 0.0.0.0"))
+    assert (media.rtp, media.rtcp, media.held, media.rejected, media.ice) == (None, None, False, False, True)
+    assert media.direction is Direction.SENDRECV
+
+
+@pytest.mark.parametrize(
+    ("session", "media", "ice"),
+    [("", "", False), ("", "a=ice-ufrag:x", True), ("a=ice-ufrag:x", "", True), ("", "a=candidate:1", False)],
+)
+def test_who_speaks_ice(session: str, media: str, ice: bool) -> None:
+    assert only(lines(*HEAD, session, AUDIO, media)).ice is ice
 
 
 @pytest.mark.parametrize(
@@ -217,6 +232,8 @@ def test_line_ends_and_bytes_make_no_difference(name: str) -> None:
     assert parse(text.replace("\r\n", "\n")) == expected
     assert parse(text.rstrip("\r\n")) == expected
     assert parse(text + "\r\n\r\n") == expected
+    assert parse("\r\n\n" + text) == expected
+    assert parse(text.replace("\r\nt=", "\r\n \t\r\nt=")) == expected
 
 
 def test_bytes_that_are_not_utf8_survive() -> None:
@@ -249,7 +266,7 @@ def test_sloppy_but_clear(text: str) -> None:
         ("hello world\r\n", "line 1: expected v=0"),
         (lines(*HEAD[1:], AUDIO), "line 1: expected v=0"),
         (lines("v=1", *HEAD[1:], AUDIO), "line 1: expected v=0"),
-        ("\r\n" + lines(*HEAD, AUDIO), "line 1: expected v=0"),
+        ("\r\na=x\r\n" + lines(*HEAD, AUDIO), "line 1: expected v=0"),
         (lines(*HEAD, "hello", AUDIO), "line 6: not an SDP line"),
         (lines(*HEAD, "x=1", AUDIO), "line 6: not an SDP line"),
         (lines(*HEAD, AUDIO, "hello"), "line 7: out of place in a media section"),

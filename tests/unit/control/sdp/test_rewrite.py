@@ -170,7 +170,6 @@ def test_a_browser_with_ice_removed() -> None:
         o=- 4611731400430051336 2 IN IP4 127.0.0.1
         s=-
         t=0 0
-        a=group:LS 0 1
         a=extmap-allow-mixed
         a=msid-semantic: WMS stream
         m=audio 30000 UDP/TLS/RTP/SAVPF 111 63 0 13 110
@@ -201,17 +200,18 @@ def test_a_browser_with_ice_removed() -> None:
     )
 
 
-def test_a_browser_with_ice_left_as_it_is() -> None:
+def test_a_browser_is_shown_the_relays_port_as_the_only_candidate() -> None:
     lines = written(BROWSER, LocalMedia(RTP, RTP, rtcp_mux=True), REJECTED)
     assert "a=ice-lite" in lines[: lines.index("m=audio 30000 UDP/TLS/RTP/SAVPF 111 63 0 13 110")]
     start = lines.index("a=ice-ufrag:EsAw")
-    assert [line.partition(":")[0] for line in lines[start : start + 6]] == [
-        "a=ice-ufrag",
-        "a=ice-pwd",
-        "a=ice-options",
-        "a=candidate",
-        "a=candidate",
+    foundation = lines[start + 3].partition(":")[2].partition(" ")[0]
+    assert lines[start : start + 6] == [
+        "a=ice-ufrag:EsAw",
+        "a=ice-pwd:bP+XJMM09aR8AiX1jdukzR6Y",
+        "a=ice-options:trickle",
+        f"a=candidate:{foundation} 1 UDP 2130706431 198.51.100.1 30000 typ host",
         "a=end-of-candidates",
+        "m=video 0 UDP/TLS/RTP/SAVPF 96",
     ]
 
 
@@ -364,7 +364,7 @@ def test_session_attributes_stay_but_for_those_of_one_transport() -> None:
     out = written(
         head(media="\r\n".join([*session, "m=audio 4000 RTP/AVP 0"])), options=RewriteOptions(remove_ice=True)
     )
-    assert out[4:7] == ["a=tool:x", "a=group:LS 1", "m=audio 30000 RTP/AVP 0"]
+    assert out[4:6] == ["a=tool:x", "m=audio 30000 RTP/AVP 0"]
 
 
 def test_media_and_sections_must_match_in_number() -> None:
@@ -403,3 +403,77 @@ def test_what_is_written_describes_itself_as_the_relay_meant(name: str) -> None:
         assert described.rtp == RTP
         assert described.rtcp == (RTCP if described.is_rtp else None)
         assert described.direction is Direction.INACTIVE
+
+
+ICE = ("a=ice-ufrag:abcd", "a=ice-pwd:0123456789012345678901", "a=candidate:1 1 udp 9 192.168.1.4 4000 typ host")
+PAIR = ("1 UDP 2130706431 198.51.100.1 30000 typ host", "2 UDP 2130706430 198.51.100.1 30001 typ host")
+
+
+def candidates(lines: list[str]) -> list[str]:
+    """What the candidates say behind their foundation."""
+    return [line.partition(" ")[2] for line in lines if line.startswith("a=candidate:")]
+
+
+@pytest.mark.parametrize(
+    ("local", "expected"),
+    [
+        (LOCAL, PAIR),
+        (LocalMedia(RTP, RTCP, rtcp_mux=True), PAIR),
+        (LocalMedia(RTP, RTP, rtcp_mux=True), PAIR[:1]),
+        (LocalMedia(RTP, None), PAIR[:1]),
+        (LocalMedia(RTP, RTCP, held=True), PAIR),
+    ],
+)
+def test_one_candidate_for_each_port(local: LocalMedia, expected: tuple[str, ...]) -> None:
+    assert tuple(candidates(written(head(*ICE), local))) == expected
+
+
+def test_a_foundation_is_of_one_call_and_address() -> None:
+    def foundation(call_id: str, ip: str) -> str:
+        local = LocalMedia(Endpoint(ip, 30000))
+        lines = written(head(*ICE), local, options=RewriteOptions(call_id=call_id))
+        return next(line for line in lines if line.startswith("a=candidate:")).partition(" ")[0]
+
+    assert foundation("c", RELAY) == foundation("c", RELAY)
+    assert len({foundation("c", RELAY), foundation("d", RELAY), foundation("c", "2001:db8::1")}) == 3
+    assert 0 < len(foundation("c", RELAY).removeprefix("a=candidate:")) <= 32
+
+
+def test_candidates_are_for_those_who_speak_ice() -> None:
+    assert candidates(written(head(ICE[2]))) == []
+    assert candidates(written(head(*ICE), options=RewriteOptions(remove_ice=True))) == []
+    assert "a=remote-candidates:1 192.0.2.3 45664" not in written(head(*ICE, "a=remote-candidates:1 192.0.2.3 45664"))
+
+
+def test_credentials_of_the_session_hold_for_its_media() -> None:
+    out = written(head(media="a=ice-ufrag:abcd\r\na=ice-pwd:x\r\nm=audio 4000 RTP/AVP 0"))
+    assert "a=ice-ufrag:abcd" in out[: out.index("m=audio 30000 RTP/AVP 0")]
+    assert tuple(candidates(out)) == PAIR
+
+
+def test_a_data_channel_has_a_candidate_behind_its_own_attributes() -> None:
+    body = head(*ICE, "a=sctp-port:5000", media="m=application 4000 UDP/DTLS/SCTP webrtc-datachannel")
+    out = written(body, LocalMedia(RTP))
+    assert out[6:10] == [*ICE[:2], "a=sctp-port:5000", "a=sendrecv"]
+    assert tuple(candidates(out)) == PAIR[:1]
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_media_address_goes_everywhere_but_into_candidates(held: bool) -> None:
+    options = RewriteOptions(replace_origin=True, rtcp_attribute=RtcpAttribute.FULL, media_address="2001:db8::99")
+    out = written(head(*ICE), LocalMedia(RTP, RTCP, held=held), options=options)
+    assert out[1] == "o=- 1 1 IN IP6 2001:db8::99"
+    assert out[5] == "c=IN IP6 2001:db8::99"
+    assert "a=rtcp:30001 IN IP6 2001:db8::99" in out
+    assert tuple(candidates(out)) == PAIR
+
+
+def test_the_loop_mark_is_the_last_of_the_session() -> None:
+    out = written(head(media="a=tool:x\r\nm=audio 4000 RTP/AVP 0"), options=RewriteOptions(loop_mark="0123"))
+    assert out[4:7] == ["a=tool:x", "a=rtpengine:0123", "m=audio 30000 RTP/AVP 0"]
+
+
+@pytest.mark.parametrize(("media", "rtp"), [(REJECTED, "m=audio 0"), (LOCAL, "m=audio 30000")])
+def test_another_profile_in_the_m_line(media: LocalMedia, rtp: str) -> None:
+    out = written(head("a=rtcp-fb:0 nack"), media._replace(protocol="RTP/AVPF"))
+    assert out[4] == f"{rtp} RTP/AVPF 0"
