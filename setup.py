@@ -18,7 +18,7 @@ COMPILED = [
         f"control/ng/{name}.py"
         for name in ("bencode", "commands", "message", "needed", "offeranswer", "report", "room")
     ),
-    *(f"control/sdp/{name}.py" for name in ("attributes", "model", "parse", "rewrite")),
+    *(f"control/sdp/{name}.py" for name in ("attributes", "codecs", "model", "parse", "party", "rewrite")),
 ]
 
 
