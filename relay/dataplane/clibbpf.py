@@ -71,6 +71,7 @@ int libbpf_num_possible_cpus(void);
 
 const char *bpf_program__name(const void *program);
 int bpf_program__fd(const void *program);
+int bpf_program__set_autoload(void *program, bool autoload);
 int bpf_program__set_log_buf(void *program, char *text, size_t size);
 int bpf_prog_test_run_opts(int fd, struct bpf_test_run_opts *options);
 int bpf_link_create(int program, int target, int type, const struct bpf_link_create_opts *options);

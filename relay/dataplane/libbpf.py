@@ -17,6 +17,7 @@ import enum
 import errno as errnos
 import os
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -41,7 +42,7 @@ __all__ = ["BpfError", "Link", "Map", "MapFull", "Object", "Program", "TestRun",
 
 _uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
-_BPF_XDP = 37
+_BPF_SK_LOOKUP, _BPF_XDP = 36, 37
 _TEST_XDP_LIVE_FRAMES = 1 << 1
 _LOG_SIZE = 16 << 20
 _HEADROOM = 256
@@ -116,6 +117,17 @@ class Program:
         options.flags = int(mode)
         what = f"attach {self.name} to interface {ifindex} ({mode.name.lower()} XDP)"
         return Link(check(lib().bpf_link_create(self.fd, ifindex, _BPF_XDP, options), what), f"interface {ifindex}")
+
+    def attach_lookup(self) -> Link:
+        """Attach to the socket look-ups of the network namespace the caller is in, as `attach_xdp` does."""
+        namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            what = f"attach {self.name} to the look-ups of sockets"
+            return Link(
+                check(lib().bpf_link_create(self.fd, namespace, _BPF_SK_LOOKUP, ffi.NULL), what), "socket look-ups"
+            )
+        finally:
+            os.close(namespace)
 
     def test_run(self, data: bytes, ifindex: int = 0, repeat: int = 1, live_frames: bool = False) -> TestRun:
         """Run an XDP program on the packet `data` as if it came in on `ifindex` (0: the loopback device).
@@ -195,8 +207,11 @@ class Object:
         data = lib().bpf_map__initial_value(self._rodata(), length)
         ffi.buffer(data, length[0])[offset : offset + size] = value
 
-    def load(self) -> None:
-        """Make the maps and hand the programs to the verifier. Raises VerifierError, BpfError."""
+    def load(self, only: str | None = None) -> None:
+        """Make the maps and hand the programs, or one of them, to the verifier. Raises VerifierError, BpfError."""
+        for handle in self._programs():
+            if only is not None and text(lib().bpf_program__name(handle)) != only:
+                check(lib().bpf_program__set_autoload(handle, False), f"leave a program of {self._path} out")
         self._keep_verifier_logs()
         first_warning()
         result = lib().bpf_object__load(self._handle)
@@ -265,9 +280,13 @@ class Object:
             raise BpfError(f"{self._path} has no constant {name}: run `make build`")
         return variables[name]
 
-    def _keep_verifier_logs(self) -> None:
+    def _programs(self) -> Iterator[Any]:
         handle = ffi.NULL
         while (handle := lib().bpf_object__next_program(self._handle, handle)) != ffi.NULL:
+            yield handle
+
+    def _keep_verifier_logs(self) -> None:
+        for handle in self._programs():
             buffer = _uncleared("char[]", _LOG_SIZE)
             buffer[0] = b"\0"
             self._logs[text(lib().bpf_program__name(handle))] = buffer

@@ -26,6 +26,7 @@ _HZ_CHOICES = (100, 250, 300, 1000)
 _HZ_SAMPLE_SECONDS = 0.1
 _CLOCKS = struct.Struct("=QQ")  # struct hp_clock_reading
 _MAX_SLOW_PACKETS = 255
+_BY_RULE, _BY_TOKEN = ("rules", "cold"), ("peers", "tokens", "spare")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +87,10 @@ class Tables:
         try:
             loaded.check_layout(abi.DIGEST)
             loaded.set_rodata("settings", constants(sizes, hz))
-            for name in ("rules", "cold"):
+            for name in _BY_RULE:
                 loaded.map(name).resize(sizes.rules)
             if not sizes.ip6:
-                for name in ("peers", "tokens", "spare"):
+                for name in _BY_TOKEN:
                     loaded.map(name).resize(1)
             loaded.load()
             return cls(loaded)
@@ -133,7 +134,9 @@ async def _measure_hz(path: Path) -> int:
     """Jiffies per second: two looks at the kernel's clocks through the object's own program for it."""
     with Object.open(path) as probe:
         probe.check_layout(abi.DIGEST)
-        probe.load()
+        for name in _BY_RULE + _BY_TOKEN:
+            probe.map(name).resize(1)
+        probe.load(only="clocks")
         clocks = probe.program("clocks")
         jiffies, nanoseconds = _CLOCKS.unpack(clocks.call(bytes(_CLOCKS.size)))
         await asyncio.sleep(_HZ_SAMPLE_SECONDS)

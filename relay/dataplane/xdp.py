@@ -257,7 +257,7 @@ class XdpDataplane:
 
     def _listen(self, listener: Listener) -> None:
         """Begin to hear of events, copies and the host."""
-        table = self._table
+        table, tables = self._table, self._tables
         self._sender = self._held.enter_context(closing(RawSender(self._mtu)))
         self._learning = Learning(table, self._tables.events, listener.learned)
         self._complaints = Complaints(self._sender, lambda to, ip: table.screen(to, ip), self._loop.time)

@@ -1,0 +1,203 @@
+"""Datagrams that came in fragments, forwarded from user space.
+
+XDP sees fragments and not their datagram, so it leaves them to the kernel, which puts them together and looks for a
+socket. There is none at a media port, and the kernel would tell the sender so: a small program at this look-up
+(ebpf/sink.h) gives it one socket of each family instead. What this socket takes goes through the XDP program's own
+rules by a test run, and leaves by a raw socket. That costs some 50 us a datagram, and is kept within a budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from relay.dataplane.libbpf import BpfError, Map, Program
+from relay.dataplane.packets import Datagram, udp_packet
+from relay.dataplane.slowpath import RawSender
+from relay.types import Endpoint
+
+__all__ = ["Reassembly"]
+
+_XDP_TX = 3
+_LARGEST = 4096 - 256 - 384  # bytes of a frame in a test run: a page without its headroom and the kernel's record
+_QUEUE = 1 << 18  # bytes
+_PERIOD = 0.1  # seconds
+_PER_PERIOD = 100  # datagrams
+_ANCILLARY = 256
+_SO_RXQ_OVFL = 40
+_INT = struct.Struct("=i")
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """What differs between the address families."""
+
+    number: int
+    head: bytes
+    """Of an Ethernet frame."""
+    loopback: str
+    level: int
+    options: tuple[int, ...]
+    """Asked of a socket: the destination meant, TTL or hop limit, TOS byte or traffic class; IPv6 alone."""
+    destination: int
+    """Kind of the ancillary data that has it, in this struct sockaddr."""
+    address: struct.Struct
+    ttl: int
+
+
+_IP4 = _Family(
+    *(socket.AF_INET, bytes(12) + b"\x08\x00", "127.0.0.1", socket.IPPROTO_IP),
+    *((20, 12, socket.IP_RECVTOS), 20, struct.Struct("!2xH4s"), socket.IP_TTL),
+)
+_IP6 = _Family(
+    *(socket.AF_INET6, bytes(12) + b"\x86\xdd", "::1", socket.IPPROTO_IPV6),
+    *((74, socket.IPV6_RECVHOPLIMIT, socket.IPV6_RECVTCLASS, socket.IPV6_V6ONLY), 74),
+    *(struct.Struct("!2xH4x16s"), socket.IPV6_HOPLIMIT),
+)
+_FAMILIES = (_IP4, _IP6)  # their places in the map `sinks`
+
+Forward = Callable[[Datagram, int, int], None]
+"""A datagram, its TTL or hop limit, its TOS byte or traffic class."""
+
+
+class Reassembly:
+    """Takes such datagrams and sends them on. `reason` says why it cannot, "" where it can."""
+
+    def __init__(self, program: Program, sender: RawSender) -> None:
+        self._program = program
+        self._sender = sender
+        self._held = ExitStack()
+        self._sinks: list[Sink] = []
+        self.reason = ""
+        self.forwarded = 0
+        self.too_long = 0
+
+    def start(self, loop: asyncio.AbstractEventLoop, lookup: Program, sinks: Map) -> None:
+        """Have the kernel hand over what is for ports with a rule, in this network namespace."""
+        try:
+            for place, family in enumerate(_FAMILIES):
+                with contextlib.suppress(_NoFamily):
+                    sink = Sink(loop, family, self.forward)
+                    self._held.callback(sink.close)
+                    self._sinks.append(sink)
+                    sinks.update(struct.pack("=I", place), struct.pack("=Q", sink.fileno()))
+            self._held.enter_context(lookup.attach_lookup())
+        except (BpfError, OSError) as error:
+            self.close()
+            self.reason = str(error)
+
+    @property
+    def lost(self) -> int:
+        """Datagrams the kernel had no room for in the queue, while the budget was spent."""
+        return sum(sink.lost for sink in self._sinks)
+
+    def describe(self) -> list[str]:
+        """For the operator: how many went this way, or why none can; nothing where none has come yet."""
+        if self.reason:
+            return [f"fragments are not forwarded: {self.reason}"]
+        if not self.forwarded:
+            return []
+        return [f"{self.forwarded} datagrams came in fragments and were forwarded from user space"]
+
+    def forward(self, content: Datagram, ttl: int, tos: int) -> None:
+        """Let the program decide on a datagram as on any packet, and send what it makes of it."""
+        head = (_IP6 if ":" in content.source.ip else _IP4).head
+        frame = head + udp_packet(content, ttl, tos)
+        if len(frame) > _LARGEST:
+            self.too_long += 1
+            return
+        result = self._program.test_run(frame)
+        if result.verdict == _XDP_TX:
+            self.forwarded += self._sender.send(result.data[len(head) :])
+
+    def close(self) -> None:
+        """Leave such datagrams to the kernel again; safe to call twice."""
+        self._held.close()
+        self._sinks.clear()
+
+
+class _NoFamily(Exception):
+    """This host has no addresses of a family, not even on the loopback device."""
+
+
+class Sink:
+    """The socket that takes the datagrams of one family, and no more of them in a period than its budget allows."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, family: _Family, forward: Forward) -> None:
+        self._loop = loop
+        self._family = family
+        self._forward = forward
+        self._socket = _open(family)
+        self._left = _PER_PERIOD
+        self._renewal: asyncio.TimerHandle | None = None
+        self.lost = 0
+        loop.add_reader(self._socket.fileno(), self._read)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Take no more; safe to call twice."""
+        if self._renewal:
+            self._renewal.cancel()
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+        self._socket.close()
+
+    def _read(self) -> None:
+        if self._renewal is None:
+            self._renewal = self._loop.call_later(_PERIOD, self._renew)
+        while self._left:
+            try:
+                payload, ancillary, _, source = self._socket.recvmsg(65535, _ANCILLARY)
+            except BlockingIOError:
+                return
+            self._left -= 1
+            self._take(payload, ancillary, Endpoint(*source[:2]))
+        self._loop.remove_reader(self._socket.fileno())
+
+    def _renew(self) -> None:
+        self._renewal = None
+        if not self._left:
+            self._loop.add_reader(self._socket.fileno(), self._read)
+        self._left = _PER_PERIOD
+
+    def _take(self, payload: bytes, ancillary: list[tuple[int, int, bytes]], source: Endpoint) -> None:
+        family = self._family
+        ttl = tos = 0
+        destination: Endpoint | None = None
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET:
+                self.lost = _INT.unpack(data)[0]
+            elif kind == family.destination:
+                port, packed = family.address.unpack_from(data)
+                destination = Endpoint(socket.inet_ntop(family.number, packed), port)
+            elif kind == family.ttl:
+                ttl = _INT.unpack(data)[0]
+            else:
+                tos = data[0]
+        if destination is not None:
+            self._forward(Datagram(source, destination, payload), ttl, tos)
+
+
+def _open(family: _Family) -> socket.socket:
+    """A socket that is told of each datagram where it was meant to go, and how it came."""
+    try:
+        opened = socket.socket(family.number, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    except OSError as error:
+        raise _NoFamily from error
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
+    opened.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
+    for option in family.options:
+        opened.setsockopt(family.level, option, 1)
+    try:
+        opened.bind((family.loopback, 0))
+    except OSError as error:
+        opened.close()
+        raise _NoFamily from error
+    return opened
