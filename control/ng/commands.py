@@ -10,7 +10,7 @@ from control.ng import room as rooms
 from control.ng.flags import Options, parse_options
 from control.ng.needed import CommandError, call_id
 from control.ng.offeranswer import OfferAnswer, Rewrite
-from control.ng.participants import known_tag, members_with
+from control.ng.participants import known_tag, members_with, selected
 from control.ng.report import blank_report, call_report
 from control.ng.statistics import statistics
 from control.sdp.model import SdpError
@@ -18,7 +18,7 @@ from control.sdp.rewrite import rewrite
 from relay.call import Call
 from relay.errors import HairpinError
 from relay.registry import LoadLimit, Registry
-from relay.types import Endpoint
+from relay.types import Endpoint, Treatment
 
 __all__ = ["CommandError", "Commands"]
 
@@ -46,6 +46,15 @@ NOT_DONE = {
     "cli": "This relay has no command line over ng: use `hairpin` on its host",
 }
 """Commands that controllers know and this relay does not do, and what it says to them."""
+TREATMENTS = {
+    "block media": (Treatment.BLOCK, True),
+    "unblock media": (Treatment.BLOCK, False),
+    "silence media": (Treatment.SILENCE, True),
+    "unsilence media": (Treatment.SILENCE, False),
+    "block dtmf": (Treatment.BLOCK_EVENTS, True),
+    "unblock dtmf": (Treatment.BLOCK_EVENTS, False),
+}
+"""Commands that change what becomes of a party's media."""
 
 
 class Commands:
@@ -71,7 +80,7 @@ class Commands:
         self.counts: dict[str, Counter[str]] = {}
         """Commands and errors, by the address they came from."""
         self._note = note
-        offers = OfferAnswer(registry, unix_offset, rewrite)
+        offers = OfferAnswer(registry, rewrite)
         self._handlers: dict[str, Handler] = {
             "ping": self._ping,
             "offer": offers.offer,
@@ -83,6 +92,7 @@ class Commands:
             "start recording": self._record,
             "stop recording": self._record,
             "pause recording": self._record,
+            **{name: self._treating(treatment, on) for name, (treatment, on) in TREATMENTS.items()},
         }
 
     def handle(
@@ -97,7 +107,7 @@ class Commands:
             counts = self._new_source(source.ip)
         try:
             handler = self._find(request, counts)
-            options = parse_options(request, source.ip)
+            options = parse_options(request)
             self.ignored += options.ignored
             if room is None:
                 room = rooms.STREAM
@@ -191,6 +201,17 @@ class Commands:
         reply = statistics(self.registry, self.counts, now - self.started, room)
         reply["result"] = "ok"
         return reply
+
+    def _treating(self, treatment: Treatment, on: bool) -> Handler:
+        """The command that begins or ends a treatment of one party's media, or of the whole call's."""
+
+        def treat(options: Options, now: float, room: int) -> Reply:
+            name = call_id(options)
+            who = selected(options, self.registry.query(name).members())
+            self.registry.treat(name, who, treatment, on, now)
+            return {"result": "ok"}
+
+        return treat
 
     def _record(self, options: Options, now: float, room: int) -> Reply:
         self.registry.query(call_id(options))

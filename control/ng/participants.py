@@ -34,7 +34,7 @@ def selected(options: Options, members: Sequence[Call]) -> Who:
     that is not in the call.
     """
     if options.whole_call:
-        return Who()
+        return Who(each=True)
     receiver = options.to_tag is not None or options.to_label is not None
     sender = _opposite(options, members) if receiver else Who()
     if options.label is not None:

@@ -15,7 +15,7 @@ from control.ng.bencode import Layout, Written, entry, write
 from relay.call import Call, Leg, Media, Mux, Stream
 from relay.dataplane import Dataplane
 from relay.quality import Heard, Sample
-from relay.types import Endpoint, Path, StreamState
+from relay.types import Carries, Endpoint, Path, StreamState, Treatment
 
 __all__ = ["blank_report", "call_report"]
 
@@ -28,6 +28,7 @@ FRAME: Final = 600
 LEAST_STREAM: Final = 200
 """Bytes of one stream at least."""
 
+_NOTHING: Final = StreamState()
 _ENDPOINT = Layout({"family": str, "address": str, "port": int})
 _COUNTS = {"packets": int, "bytes": int, "errors": int}
 _STREAM = Layout(
@@ -84,16 +85,16 @@ class _CallReport:
         self.members = members
         self.now = now
         self.unix_offset = unix_offset
-        self.states: dict[Stream, StreamState] = {}
+        self.states: dict[Endpoint, StreamState] = {}
+        """Of all ports in force, also those that a re-offer has replaced."""
         self.rtp: list[StreamState] = []
         self.rtcp: list[StreamState] = []
         for call in members:
             self.rtp.append(call.gone_rtp)
             self.rtcp.append(call.gone_rtcp)
-            for media, stream in call.streams():
-                assert stream.local is not None
-                state = self.states[stream] = plane.state(stream.local)
-                (self.rtp if stream is media.rtp else self.rtcp).append(state)
+            for local, rule in call.rules.items():
+                state = self.states[local] = plane.state(local)
+                (self.rtcp if rule.carries is Carries.RTCP else self.rtp).append(state)
 
     def make(self, room: int, first: str | None) -> Report:
         report = _frame(self.members, self.rtp, self.rtcp, self.unix_offset)
@@ -146,7 +147,7 @@ class _CallReport:
         """The entry of one party. It is subscribed to whom it hears; all it was offered to are subscribed to it."""
         leg, call = party.leg, party.call
         pairs = zip(leg.medias, party.other.medias, strict=True)
-        medias = "".join([self.media(call, mine, theirs, with_streams) for mine, theirs in pairs])
+        medias = "".join([self.media(party, mine, theirs, with_streams) for mine, theirs in pairs])
         subscription = f"l{_TIE.fill(write(party.other.tag), _OFFER_ANSWER)}e"
         subscribers = subscription
         if len(party.subscribers) > 1:
@@ -164,16 +165,27 @@ class _CallReport:
 
     # -- media and streams
 
-    def media(self, call: Call, mine: Media, theirs: Media, with_streams: bool) -> str:
-        line = mine.line
-        streams = "".join([self.stream(call, mine, stream) for stream in mine.streams]) if with_streams else ""
-        flags = _media_flags(mine.port is not None, theirs.sends_to(mine), mine.sends_to(theirs), mine.mux is Mux.ON)
-        codec = _codec(mine, self.states.get(mine.rtp))
+    def media(self, party: _Party, mine: Media, theirs: Media, with_streams: bool) -> str:
+        line, leg = mine.line, party.leg
+        streams = "".join([self.stream(party.call, mine, stream) for stream in mine.streams]) if with_streams else ""
+        flags = _media_flags(
+            mine.port is not None,
+            leg.asymmetric,
+            theirs.sends_to(mine),
+            mine.sends_to(theirs),
+            mine.mux is Mux.ON,
+            leg.treatment,
+        )
+        codec = _codec(mine, self.state(mine.rtp))
         more = entry("codec", write(codec)) if codec is not None else ""
-        return _MEDIA.fill(mine.index + 1, _word(line.kind), _word(line.protocol), flags, f"l{streams}e", more=more)
+        protocol = mine.description.protocol if mine.description is not None else line.protocol
+        return _MEDIA.fill(mine.index + 1, _word(line.kind), _word(protocol), flags, f"l{streams}e", more=more)
+
+    def state(self, stream: Stream) -> StreamState:
+        return self.states.get(stream.local, _NOTHING) if stream.local is not None else _NOTHING
 
     def stream(self, call: Call, media: Media, stream: Stream) -> str:
-        state, local = self.states[stream], stream.local
+        state, local = self.state(stream), stream.local
         assert local is not None
         at = self.now if state.packets != stream.count else stream.seen
         flags = _stream_flags(
@@ -209,8 +221,8 @@ class _CallReport:
         found: Report = {}
         for call in self.members:
             for mine, theirs in call.sides():
-                state = self.states.get(mine.rtp)
-                if state is not None and state.ssrc is not None:
+                state = self.state(mine.rtp)
+                if state.ssrc is not None:
                     name = str(state.ssrc)
                     if name not in found or found[name]["packets"] < state.packets:
                         found[name] = self.source(state.ssrc, state, theirs.heard)
@@ -281,9 +293,20 @@ def _family(ip: str) -> str:
     return _IPV6 if ":" in ip else _IPV4
 
 
-@lru_cache(maxsize=16)
-def _media_flags(initialized: bool, sends: bool, receives: bool, muxed: bool) -> str:
-    found = {"initialized": initialized, "send": sends, "recv": receives, "rtcp-mux": muxed}
+@lru_cache(maxsize=128)
+def _media_flags(
+    initialized: bool, asymmetric: bool, sends: bool, receives: bool, muxed: bool, treatment: Treatment
+) -> str:
+    found = {
+        "initialized": initialized,
+        "asymmetric": asymmetric,
+        "send": sends,
+        "recv": receives,
+        "rtcp-mux": muxed,
+        "block media": treatment is Treatment.BLOCK,
+        "silence media": treatment is Treatment.SILENCE,
+        "block DTMF": treatment is Treatment.BLOCK_EVENTS,
+    }
     return write([flag for flag, holds in found.items() if holds])
 
 
@@ -311,9 +334,9 @@ def _stream_flags(
     return write([flag for flag, holds in found.items() if holds])
 
 
-def _codec(media: Media, state: StreamState | None) -> str | None:
+def _codec(media: Media, state: StreamState) -> str | None:
     """The payload type last seen, by the name the SDP gives it."""
-    if state is None or state.payload_type is None or media.description is None:
+    if state.payload_type is None or media.description is None:
         return None
     for number, encoding, clock in media.description.payload_types:
         if number == state.payload_type:

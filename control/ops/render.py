@@ -26,6 +26,7 @@ _TREATMENTS = {
     "silence": "its media is silenced by command",
     "block events": "its DTMF is blocked by command",
 }
+_MUX = {"off": "", "offered": ", rtcp-mux offered", "on": ", rtcp-mux"}
 _STREAM_HEADS = ("PART", "LOCAL", "PEER (SDP)", "PEER (SEEN)", "DSCP", "PACKETS", "LOST", "JITTER", "DROPS", "PATH")
 
 
@@ -106,9 +107,12 @@ def _leg(leg: Mapping[str, Any], in_branch: bool) -> Iterable[str]:
         facts.append(f"label {clean(leg['label'])}")
     if in_branch:
         facts.append(f"branch {clean(leg['branch'])} ({leg['branch_state']})")
-    yield "\n" + "; ".join([*facts, *(_TREATMENTS[one] for one in leg["treatments"])])
+    if leg["treatment"] != "pass":
+        facts.append(_TREATMENTS[leg["treatment"]])
+    yield "\n" + "; ".join(facts)
     for media in leg["media"]:
-        yield f"  media {media['index']}: {clean(media['kind'])}, {clean(media['protocol'])}, {media['direction']}"
+        mux = _MUX[media["rtcp_mux"]]
+        yield f"  media {media['index']}: {clean(media['kind'])}, {clean(media['protocol'])}, {media['direction']}{mux}"
         if not media["streams"]:
             yield "    no ports: rejected or not negotiated yet"
             continue

@@ -7,7 +7,7 @@ from typing import Any
 
 from relay.call import Call, Leg, Media, Stream
 from relay.dataplane import Dataplane
-from relay.types import Carries, Endpoint, Path, Rule, StreamState, Treatment
+from relay.types import Carries, Endpoint, Path, Rule, StreamState
 
 View = dict[str, Any]
 
@@ -50,15 +50,11 @@ def call_detail(call: Call, plane: Dataplane, now: float, texts: Mapping[str, st
         "last_signal_age": round(now - max(one.last_signal for one in members), 3),
         "branches": len(members),
         "legs": [
-            {**_leg(leg, one, plane, texts), "branch": _branch(one), "branch_state": state_of(one, now)}
+            {**_leg(leg, one, plane, texts), "branch": one.branch, "branch_state": state_of(one, now)}
             for one in members
             for leg in one.legs
         ],
     }
-
-
-def _branch(call: Call) -> str | None:
-    return call.branch
 
 
 def _leg(leg: Leg, call: Call, plane: Dataplane, texts: Mapping[str, str]) -> View:
@@ -67,15 +63,9 @@ def _leg(leg: Leg, call: Call, plane: Dataplane, texts: Mapping[str, str]) -> Vi
         "other_tags": leg.tags[1:],
         "label": leg.label,
         "interface": leg.interface.name,
-        "treatments": _treatments(leg, call),
+        "treatment": leg.treatment.value,
         "media": [_media(media, call, plane, texts) for media in leg.medias],
     }
-
-
-def _treatments(leg: Leg, call: Call) -> list[str]:
-    """What is done to the media of one party on a command's word."""
-    rules = [call.rules[stream.local] for media in leg.medias for stream in media.streams if stream.local in call.rules]
-    return sorted({rule.treatment.value for rule in rules if rule.treatment is not Treatment.PASS})
 
 
 def _media(media: Media, call: Call, plane: Dataplane, texts: Mapping[str, str]) -> View:
@@ -83,7 +73,8 @@ def _media(media: Media, call: Call, plane: Dataplane, texts: Mapping[str, str])
     return {
         "index": media.index + 1,
         "kind": media.line.kind,
-        "protocol": media.line.protocol,
+        "protocol": description.protocol if description is not None else media.line.protocol,
+        "rtcp_mux": media.mux.value,
         "direction": description.direction.value if description is not None else "not signalled yet",
         "streams": [{**_stream(stream, call, plane, texts), "part": _part(stream, call)} for stream in media.streams],
     }

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from control.ops import render
+from relay.media import Mux
 from relay.types import Treatment
 
 STREAM: dict[str, Any] = {
@@ -36,12 +37,16 @@ STREAM: dict[str, Any] = {
 
 def shown(**changes: Any) -> list[str]:
     stream = STREAM | changes
-    media = {"index": 1, "kind": "audio", "protocol": "RTP/AVP", "direction": "sendrecv", "streams": [stream]}
-    return render.call(a_call(a_leg(tag="t1", media=[media]), a_leg(label="callee"))).splitlines()
+    return render.call(a_call(a_leg(tag="t1", media=[a_media(streams=[stream])]), a_leg(label="callee"))).splitlines()
+
+
+def a_media(**changes: Any) -> dict[str, Any]:
+    media = {"index": 1, "kind": "audio", "protocol": "RTP/AVP", "direction": "sendrecv", "rtcp_mux": "off"}
+    return {**media, "streams": [], **changes}
 
 
 def a_leg(**changes: Any) -> dict[str, Any]:
-    leg: dict[str, Any] = {"tag": "", "other_tags": [], "label": None, "interface": "default", "treatments": []}
+    leg: dict[str, Any] = {"tag": "", "other_tags": [], "label": None, "interface": "default", "treatment": "pass"}
     return {**leg, "branch": None, "branch_state": "answered", "media": [], **changes}
 
 
@@ -86,13 +91,19 @@ def test_branches_of_a_call_are_told_apart() -> None:
     ],
 )
 def test_what_commands_do_to_a_party_is_said(treatment: str, text: str) -> None:
-    assert render.call(a_call(a_leg(tag="t1", treatments=[treatment]))).endswith(f"leg t1 at default; {text}")
+    assert render.call(a_call(a_leg(tag="t1", treatment=treatment))).endswith(f"leg t1 at default; {text}")
+
+
+@pytest.mark.parametrize("mux", Mux)
+def test_one_port_for_rtp_and_rtcp_is_said(mux: Mux) -> None:
+    line = render.call(a_call(a_leg(media=[a_media(rtcp_mux=mux.value)]))).splitlines()[3]
+    told = {Mux.OFF: "", Mux.OFFERED: ", rtcp-mux offered", Mux.ON: ", rtcp-mux"}
+    assert line == f"  media 1: audio, RTP/AVP, sendrecv{told[mux]}"
 
 
 def test_every_treatment_has_a_text() -> None:
     for treatment in Treatment:
-        if treatment is not Treatment.PASS:
-            assert render.call(a_call(a_leg(treatments=[treatment.value])))
+        assert ("by command" in render.call(a_call(a_leg(treatment=treatment.value)))) == (treatment.value != "pass")
 
 
 @pytest.mark.parametrize(
