@@ -198,7 +198,11 @@ class Relay:
         await self.transports.start(self.config, stack)
 
     def take_over(self, config: Config, grown: Sequence[Given]) -> None:
-        """Put the live options of a configuration in force, and more ports of the media addresses if any are given."""
+        """Put the live options of a configuration in force, and more ports of the media addresses if any are given.
+
+        Raises HairpinError, with no change.
+        """
+        self.transports.renew(config)
         if grown:
             self.ports.grow(grown)
             self.reserved = self.keep_ports()

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from control.config import Config, ConfigError, Interface, Loaded, options
+from control.config import Config, Interface, Loaded, options
 from control.log import NOTICE
+from relay.errors import HairpinError
 
 log = logging.getLogger("hairpin")
 
@@ -61,7 +62,8 @@ class Reloader:
 
     `read` gives the options as they are written by now, `places` the media addresses and ports of a configuration; both
     may block and raise ConfigError. `grows` says whether these are the addresses of today with as many ports or more.
-    `apply` puts a configuration in force, and such places where they changed.
+    `apply` puts a configuration in force, and such places where they changed; what it raises of HairpinError it raises
+    before it changes anything.
     """
 
     def __init__(
@@ -101,9 +103,9 @@ class Reloader:
                 loaded = await asyncio.to_thread(self._read)
                 self._take(loaded, await self._grown(loaded.config))
                 self.last = Record(self._clock())
-            except ConfigError as error:
-                self.last = Record(self._clock(), error.problems)
-                for problem in error.problems:
+            except HairpinError as error:
+                self.last = Record(self._clock(), tuple(str(error).split("\n")))
+                for problem in self.last.problems:
                     log.error("not reloaded, nothing changes: " + problem)
             except Exception:
                 self.last = Record(self._clock(), ("a fault of its own, see the log",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
@@ -28,6 +29,7 @@ class Transports:
         self.datagrams = NgServer(service)
         self.streams = NgStreams(service)
         self.web: NgWeb | None = None
+        self._tls: ssl.SSLContext | None = None
 
     async def start(self, config: Config, stack: AsyncExitStack) -> None:
         """Listen wherever the options say, each with its release on the stack. Raises HairpinError."""
@@ -48,9 +50,17 @@ class Transports:
         for endpoint in config.listen_http:
             await _take(self.web.start(endpoint), "listen-http")
         if config.listen_https:
-            context = tls(config.https_cert, config.https_key)
+            self._tls = tls(config.https_cert, config.https_key)
             for endpoint in config.listen_https:
-                await _take(self.web.start(endpoint, context), "listen-https")
+                await _take(self.web.start(endpoint, self._tls), "listen-https")
+
+    def renew(self, config: Config) -> None:
+        """Show the certificate that is in the files by now to new connections. Raises HairpinError, with no change."""
+        if self._tls is not None:
+            from control.ng.web import tls
+
+            tls(config.https_cert, config.https_key)
+            self._tls.load_cert_chain(config.https_cert, config.https_key or None)
 
     def listeners(self, config: Config, media: str) -> list[dict[str, str]]:
         """Where ng is spoken, to whom, and how Kamailio names it, where it can; `media`: an address of this host."""

@@ -101,8 +101,10 @@ class Config:
     listen_https: tuple[Endpoint, ...] = option(
         (), listeners, "the same over TLS", "[IP:]PORT", shown="none", repeat=True
     )
-    https_cert: str = option("", str, "certificate chain of listen-https, in PEM", "FILE", shown="none")
-    https_key: str = option("", str, "its private key", "FILE", shown="in the file of https-cert")
+    https_cert: str = option(
+        "", str, "certificate chain of listen-https, in PEM; SIGHUP reads it anew", "FILE", shown="none", live=True
+    )
+    https_key: str = option("", str, "its private key", "FILE", shown="in the file of https-cert", live=True)
     foreground: bool = option(
         False, switch, "accepted for rtpengine's users: hairpin always stays in the foreground", short="f"
     )

@@ -50,7 +50,7 @@ def test_options_that_hold_no_place_nor_resource_are_live() -> None:
     waits = {name for name, given, _ in options() if not given.live}
     assert waits == {
         *("interface", "port-min", "port-max", "attach", "max-addresses", "dataplane", "no-fallback", "table"),
-        *("listen-ng", "listen-tcp-ng", "listen-http", "listen-https", "https-cert", "https-key"),
+        *("listen-ng", "listen-tcp-ng", "listen-http", "listen-https"),
         *(
             "socket",
             "pidfile",
