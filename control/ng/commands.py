@@ -80,7 +80,7 @@ class Commands:
         self.counts: dict[str, Counter[str]] = {}
         """Commands and errors, by the address they came from."""
         self._note = note
-        offers = OfferAnswer(registry, rewrite)
+        offers = OfferAnswer(registry, unix_offset, rewrite)
         self._handlers: dict[str, Handler] = {
             "ping": self._ping,
             "offer": offers.offer,
@@ -107,7 +107,7 @@ class Commands:
             counts = self._new_source(source.ip)
         try:
             handler = self._find(request, counts)
-            options = parse_options(request)
+            options = parse_options(request, source.ip)
             self.ignored += options.ignored
             if room is None:
                 room = rooms.STREAM
