@@ -161,8 +161,11 @@ class Commands:
             options.via_branch,
             options.match_to_tag,
             options.delete_delay,
+            options.controller,
         )
         if call is None:
+            if options.fatal:
+                raise CommandError(NOT_FOUND)
             return {"result": "ok", "warning": NOT_FOUND}
         reply = {} if options.fast else self._ended(call, options, now, room)
         self.registry.finish(call, now)

@@ -164,6 +164,10 @@ def test_a_delete_of_a_call_that_is_not_known_succeeds(stage: Stage, keys: dict[
     assert reply == {"result": "ok", "warning": "Call-ID not found or tags didn't match"}
 
 
+def test_a_delete_may_be_asked_to_fail(stage: Stage) -> None:
+    assert stage.command("delete", call_id="c1", flags=["fatal"]) == error("Call-ID not found or tags didn't match")
+
+
 # -- what this relay does not do
 
 
