@@ -14,7 +14,7 @@ log = logging.getLogger("hairpin")
 
 HINTS = {
     "Ran out of ports": "; widen --port-min and --port-max, or see `hairpin list` for calls that should not stand",
-    "Parallel session limit reached": "; raise --max-sessions",
+    "Parallel session limit reached": "; raise --max-sessions, or `hairpin resume` if it drains",
 }
 """What to do about a refusal."""
 

@@ -1,4 +1,4 @@
-"""`hairpin list`, `show`, `terminate`, `status`, `rules`: an operator's words to the running relay.
+"""`hairpin list`, `show`, `terminate`, `drain`, `status` and more: an operator's words to the running relay.
 
 Exit codes: 0 done, 1 not found or failed, 2 not understood, 3 no relay reachable.
 """
@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from relay.errors import HairpinError
 DONE, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 PATIENCE = 15.0
 """Seconds to wait for the relay's next line."""
+LOOK = 1.0
+"""Seconds between two looks at a relay that drains."""
 
 HELP = """\
 hairpin relays media for SIP proxies that command it over the ng protocol.
@@ -30,6 +33,8 @@ hairpin relays media for SIP proxies that command it over the ng protocol.
   hairpin list               the calls that stand
   hairpin show CALL          one call: its legs, streams, where they are forwarded and how well
   hairpin terminate CALL     end a call now; its ports stop forwarding
+  hairpin drain [--wait]     take no new calls, serve those that stand; --wait returns when none is left
+  hairpin resume             take new calls again; a restart of the relay does so, too
   hairpin status             the relay: data plane, ports, counters, drops by reason
   hairpin rules              the ports in force
   hairpin version            the version
@@ -56,6 +61,8 @@ class Command:
     text: Callable[[Any], str]
     single: bool = False
     takes_call: bool = False
+    waits: bool = False
+    """Takes --wait."""
 
 
 def _terminated(item: Any) -> str:
@@ -66,6 +73,8 @@ COMMANDS = {
     "list": Command("the calls that stand", render.calls),
     "show": Command("one call", render.call, single=True, takes_call=True),
     "terminate": Command("end a call now", _terminated, single=True, takes_call=True),
+    "drain": Command("take no new calls until `hairpin resume` or a restart", render.drained, single=True, waits=True),
+    "resume": Command("take new calls again", render.resumed, single=True),
     "status": Command("the relay itself", render.status, single=True),
     "rules": Command("the ports in force", render.rules),
 }
@@ -96,8 +105,23 @@ def _run(given: argparse.Namespace) -> int:
     found: Any = list(ask(_where(given), given.command, arguments))
     if command.single:
         found = found[0]
+    if command.waits and given.wait:
+        found = _wait_for_the_last(_where(given), found)
     print(json.dumps(found, indent=2) if given.json else command.text(found), flush=True)
     return DONE
+
+
+def _wait_for_the_last(path: Path, item: Any) -> Any:
+    """Wait until a draining relay has no call left, not even in its delete delay. Raises Failed, Unreachable."""
+    told = ""
+    while any(item["calls"].values()):
+        if told != (told := f"{sum(item['calls'].values())} calls are left"):
+            print(f"hairpin: {told}", file=sys.stderr, flush=True)
+        time.sleep(LOOK)
+        (item,) = ask(path, "status", {})
+        if not item["draining"]:
+            raise Failed("the relay does not drain any more: it was told to resume, or started anew")
+    return {"draining": True, "calls": item["calls"]}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -113,6 +137,8 @@ def _parser() -> argparse.ArgumentParser:
         word = words.add_parser(name, help=command.help, description=command.help, parents=[shared])
         if command.takes_call:
             word.add_argument("call", metavar="CALL", help="a Call-ID")
+        if command.waits:
+            word.add_argument("--wait", action="store_true", help="return when no call is left")
     return parser
 
 

@@ -44,6 +44,8 @@ class Console:
             "terminate": self._terminate,
             "status": self._status,
             "rules": self._rules,
+            "drain": self._drain,
+            "resume": self._resume,
         }
 
     def _list(self, arguments: Arguments) -> Iterator[Any]:
@@ -62,12 +64,30 @@ class Console:
         for call in self._registry:
             yield from views.rule_rows(call, self._plane)
 
+    def _drain(self, arguments: Arguments) -> Iterator[Any]:
+        self._registry.draining = True
+        log.warning(
+            "an operator (%s) drains the relay: new calls are refused, %d calls are left",
+            arguments.get("operator"),
+            len(self._registry),
+        )
+        yield {"draining": True, "calls": self._calls()}
+
+    def _resume(self, arguments: Arguments) -> Iterator[Any]:
+        self._registry.draining = False
+        log.warning("an operator (%s) resumes: new calls are taken again", arguments.get("operator"))
+        yield {"draining": False, "calls": self._calls()}
+
+    def _calls(self) -> dict[str, int]:
+        return {"standing": self._registry.standing, "deleted": len(self._registry) - self._registry.standing}
+
     def _status(self, arguments: Arguments) -> Iterator[Any]:
         registry, about = self._registry, self._about()
         yield {
             **about,
             "dataplane": [self._plane.name, *self._plane.describe()],
-            "calls": {"standing": registry.standing, "deleted": len(registry) - registry.standing},
+            "draining": registry.draining,
+            "calls": self._calls(),
             "interfaces": [_interface(interface) for interface in registry.interfaces],
             "texts": dict(self._texts),
             "counters": {

@@ -164,9 +164,12 @@ def _rule_path(rule: Mapping[str, Any]) -> str:
 
 def status(item: Mapping[str, Any]) -> str:
     """`hairpin status`."""
-    age, number = duration(item["uptime"]), item["calls"]
+    age = duration(item["uptime"])
     facts = [("data plane", line) for line in item["dataplane"]]
-    facts.append(("calls", f"{number['standing']} standing, {number['deleted']} in their delete delay"))
+    facts.append(("calls", _numbers(item["calls"])))
+    if item["draining"]:
+        facts.append(("draining", "new calls are refused until `hairpin resume` or a restart"))
+    facts += [("limit", limit) for limit in item.get("limits", ())]
     facts += [("interface", _interface(one)) for one in item["interfaces"]]
     facts.append(("ports", item["ports"]))
     facts += [("reload", fact) for fact in _reload(item["reload"])]
@@ -177,6 +180,20 @@ def status(item: Mapping[str, Any]) -> str:
         if any(counters.values()):
             lines += ["", title, *_counters(counters, {**_NG_TEXTS, **item["texts"]})]
     return "\n".join(lines)
+
+
+def drained(item: Mapping[str, Any]) -> str:
+    """`hairpin drain`."""
+    return f"draining, new calls are refused: {_numbers(item['calls'])}"
+
+
+def resumed(item: Mapping[str, Any]) -> str:
+    """`hairpin resume`."""
+    return f"new calls are taken: {_numbers(item['calls'])}"
+
+
+def _numbers(calls: Mapping[str, int]) -> str:
+    return f"{calls['standing']} standing, {calls['deleted']} in their delete delay"
 
 
 def _reload(item: Mapping[str, Any]) -> Iterator[str]:

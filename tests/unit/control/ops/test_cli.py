@@ -19,6 +19,34 @@ from control.ops import cli, place
 Relay = Callable[[list[Any]], Path]
 
 
+def left(standing: int, draining: bool = True) -> list[Any]:
+    """What a relay with so many calls replies to `drain` or `status`."""
+    return [{"item": {"draining": draining, "calls": {"standing": standing, "deleted": 0}}}, {"done": True}]
+
+
+class Draining:
+    """A relay that gives one reply after the other, to a connection each."""
+
+    def __init__(self, path: Path, replies: list[list[Any]]) -> None:
+        self.commands: list[str] = []
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen()
+        self._thread = threading.Thread(target=self._serve, args=(replies,))
+        self._thread.start()
+
+    def _serve(self, replies: list[list[Any]]) -> None:
+        with self._listening:
+            for reply in replies:
+                with self._listening.accept()[0] as client:
+                    self.commands.append(json.loads(client.makefile("rb").readline())["command"])
+                    client.sendall(b"".join(json.dumps(one).encode() + b"\n" for one in reply))
+
+    def ended(self) -> list[str]:
+        self._thread.join(10)
+        return self.commands
+
+
 @pytest.fixture
 def relay(tmp_path: Path) -> Iterator[Relay]:
     """A relay that answers one request with the given lines, and keeps the request in `request.json`."""
@@ -63,6 +91,40 @@ def test_terminate_names_its_call(relay: Relay, capsys: pytest.CaptureFixture[st
     assert cli.main(["terminate", "a@b", f"--socket={path}"]) == cli.DONE
     assert capsys.readouterr().out == "terminated a@b\n"
     assert json.loads((tmp_path / "request.json").read_text())["arguments"] == {"call": "a@b"}
+
+
+def test_drain_waits_for_the_last_call_where_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "LOOK", 0.01)
+    relay = Draining(tmp_path / "s", [left(2)])
+    assert cli.main(["drain", f"--socket={tmp_path}/s"]) == cli.DONE
+    assert capsys.readouterr().out.startswith("draining, new calls are refused: 2 standing")
+    assert relay.ended() == ["drain"]
+    (tmp_path / "s").unlink()
+    relay = Draining(tmp_path / "s", [left(2), left(2), left(1), left(0)])
+    assert cli.main(["drain", "--wait", f"--socket={tmp_path}/s"]) == cli.DONE
+    said = capsys.readouterr()
+    assert said.out == "draining, new calls are refused: 0 standing, 0 in their delete delay\n"
+    assert said.err == "hairpin: 2 calls are left\nhairpin: 1 calls are left\n"
+    assert relay.ended() == ["drain", "status", "status", "status"]
+
+
+def test_drain_waits_no_longer_where_another_operator_resumes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "LOOK", 0.01)
+    relay = Draining(tmp_path / "s", [left(2), left(2, draining=False)])
+    assert cli.main(["drain", "--wait", f"--socket={tmp_path}/s"]) == cli.FAILED
+    assert "does not drain any more" in capsys.readouterr().err
+    relay.ended()
+
+
+def test_resume(relay: Relay, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = relay(left(1, draining=False))
+    assert cli.main(["resume", f"--socket={path}"]) == cli.DONE
+    assert capsys.readouterr().out == "new calls are taken: 1 standing, 0 in their delete delay\n"
+    assert json.loads((tmp_path / "request.json").read_text())["command"] == "resume"
 
 
 def test_the_relays_refusal_is_said_and_is_exit_code_1(relay: Relay, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from control.ops.operators import OperatorError
 from relay.call import Signal
 from relay.dataplane.memory import MemoryDataplane
 from relay.ports import Interface, PortPool
-from relay.registry import Registry, Settings
+from relay.registry import LoadLimit, Registry, Settings
 from relay.types import Endpoint, MediaDescription, PayloadType
 
 CALLER, CALLEE = Endpoint("198.51.100.1", 4000), Endpoint("198.51.100.2", 5000)
@@ -134,3 +134,22 @@ def test_a_long_list_outlives_calls_that_end_meanwhile() -> None:
     assert next(rows)["call_id"] == "one@host"
     relay.ask("terminate", call="two@host")
     assert [row["call_id"] for row in rows] in ([], ["two@host"])
+
+
+def test_a_draining_relay_takes_no_new_call_and_serves_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    relay = made()
+    (item,) = relay.ask("drain", operator="uid 5 pid 6")
+    assert item == {"draining": True, "calls": {"standing": 1, "deleted": 0}}
+    assert render.drained(item) == "draining, new calls are refused: 1 standing, 0 in their delete delay"
+    with pytest.raises(LoadLimit, match="Parallel session limit reached"):
+        relay.call("two@host")
+    relay.call("one@host")
+    (status,) = relay.ask("status")
+    assert status["draining"]
+    (item,) = relay.ask("resume", operator="uid 5 pid 6")
+    assert render.resumed(item) == "new calls are taken: 1 standing, 0 in their delete delay"
+    relay.call("two@host")
+    assert caplog.messages == [
+        "an operator (uid 5 pid 6) drains the relay: new calls are refused, 1 calls are left",
+        "an operator (uid 5 pid 6) resumes: new calls are taken again",
+    ]
