@@ -461,5 +461,6 @@ def _admit() -> str | None:
 
 
 def _names(direction: tuple[str, ...]) -> tuple[str | None, str | None]:
-    """The interfaces asked for, towards the sender and towards the other party."""
-    return direction[0] if direction else None, direction[1] if len(direction) > 1 else None
+    """The interfaces asked for, towards the sender and towards the other party; an empty name asks for none."""
+    first, second = (*direction, "", "")[:2]
+    return first or None, second or None

@@ -28,7 +28,7 @@ class Signal(NamedTuple):
     port_latching: bool = False
     learning: Learning | None = None
     direction: tuple[str, ...] = ()
-    """Names of the interfaces towards the sender and towards the other party."""
+    """Names of the interfaces towards the sender and towards the other party; an empty one asks for none."""
     via_branch: str | None = None
     label: str | None = None
     set_label: str | None = None
