@@ -88,7 +88,7 @@ class OfferAnswer:
         warnings = [*outcome.warnings, *options.unserved]
         if options.unserved_keys and any("SAVP" in one.protocol.upper() for one in media):
             warnings += options.unserved_keys
-        if options.transport is not None:
+        if options.transport is not None and not answer:
             warnings += _unconverted(media, outcome.media, options.transport)
         if options.wishes is None:
             body = self._rewrite(session, outcome.media, options.rewriting(self._mark))

@@ -23,6 +23,8 @@ ICE = CANDIDATES | {"ice-lite", "ice-mismatch", "ice-options", "ice-pacing", "ic
 HOST_PRIORITIES = (2_130_706_431, 2_130_706_430)
 """Of a host candidate's RTP and RTCP component (RFC 8445 section 5.1.2): type preference 126, the highest local one."""
 
+MESSAGE = "message"
+"""The kind of media that goes past the relay."""
 PASSED = LocalMedia(None)
 """For a section that stays as it is."""
 DIRECTION_LINES = {direction: f"a={text}" for text, direction in DIRECTIONS.items()}
@@ -50,7 +52,7 @@ def _session(session: SessionDescription, media: Sequence[LocalMedia], options: 
     """The lines above the first m-line; never a c= line, each section has its own."""
     lines = ["v=0"]
     if session.origin is not None:
-        lines.append(_origin(session.origin, media, options))
+        lines.append(_origin(session, session.origin, media, options))
     lines += (session.name, *session.about, *session.bandwidth, *(session.timing or ("t=0 0",)))
     for name, line in session.attributes.every:
         if name in DIRECTIONS:
@@ -63,11 +65,13 @@ def _session(session: SessionDescription, media: Sequence[LocalMedia], options: 
     return lines
 
 
-def _origin(origin: Origin, media: Sequence[LocalMedia], options: RewriteOptions) -> str:
+def _origin(
+    session: SessionDescription, origin: Origin, media: Sequence[LocalMedia], options: RewriteOptions
+) -> str:
     """The o= line; with `replace_origin` its address is that of the first live section."""
     if options.replace_origin:
-        for local in media:
-            if local.rtp is not None:
+        for section, local in zip(session.media, media, strict=True):
+            if local.rtp is not None and section.kind != MESSAGE:
                 ip = options.media_address or local.rtp.ip
                 return str(origin._replace(family=_family(ip), address=ip))
     return str(origin)
@@ -77,12 +81,12 @@ def _section(
     lines: list[str], session: SessionDescription, section: MediaSection, local: LocalMedia, options: RewriteOptions
 ) -> None:
     """Append one m-line and what belongs to it."""
-    if section.kind == "message" and section.port:
-        _passed_through(lines, session, section)
-        return
     if local.rtp is None:
         lines += (_m_line(section, 0, local), "c=IN IP4 0.0.0.0")
         lines += (line for name in HEAD for line in section.attributes.placed.get(name, ()))
+        return
+    if section.kind == MESSAGE:
+        _passed_through(lines, session, section)
         return
     ip = options.media_address or local.rtp.ip
     if local.held and not options.zero_address and options.media_address is None:

@@ -129,7 +129,7 @@ def test_fax_and_a_rejected_section() -> None:
 def test_ipv6_video_and_msrp() -> None:
     audio = LocalMedia(Endpoint("2001:db8:1::1", 30000), Endpoint("2001:db8:1::1", 30001))
     video = LocalMedia(Endpoint(RELAY, 30002), Endpoint(RELAY, 30003), direction=Direction.RECVONLY)
-    assert written(VIDEO, audio, video, REJECTED) == expected(
+    assert written(VIDEO, audio, video, LOCAL) == expected(
         """
         v=0
         o=room 1 1 IN IP6 2001:db8::5
@@ -356,7 +356,9 @@ def test_a_rejected_section_keeps_what_names_it_and_its_formats() -> None:
 
 
 def test_a_rejected_msrp_section_is_an_ordinary_rejection() -> None:
-    assert written(head(media="m=message 0 TCP/MSRP *"), REJECTED)[4:] == ["m=message 0 TCP/MSRP *", "c=IN IP4 0.0.0.0"]
+    rejected = ["m=message 0 TCP/MSRP *", "c=IN IP4 0.0.0.0"]
+    assert written(head(media="m=message 0 TCP/MSRP *"), REJECTED)[4:] == rejected
+    assert written(head(media="m=message 2855 TCP/MSRP *"), REJECTED)[4:] == rejected
 
 
 def test_session_attributes_stay_but_for_those_of_one_transport() -> None:
@@ -367,6 +369,12 @@ def test_session_attributes_stay_but_for_those_of_one_transport() -> None:
     assert out[4:6] == ["a=tool:x", "m=audio 30000 RTP/AVP 0"]
 
 
+def test_media_that_goes_past_the_relay_says_nothing_of_its_address() -> None:
+    text = head("m=audio 5000 RTP/AVP 0", media="m=message 2855 TCP/MSRP *")
+    passed = LocalMedia(Endpoint("10.0.0.1", 2855))
+    assert written(text, passed, LOCAL, options=RewriteOptions(replace_origin=True))[1] == "o=- 1 1 IN IP4 198.51.100.1"
+
+
 def test_media_and_sections_must_match_in_number() -> None:
     with pytest.raises(SdpError) as caught:
         rewrite(parse(SIPP), [LOCAL, LOCAL], DEFAULT)
@@ -375,7 +383,7 @@ def test_media_and_sections_must_match_in_number() -> None:
 
 def test_msrp_without_an_address_is_incomplete() -> None:
     with pytest.raises(SdpError) as caught:
-        rewrite(parse("v=0\nm=message 5 TCP/MSRP *\n"), [REJECTED], DEFAULT)
+        rewrite(parse("v=0\nm=message 5 TCP/MSRP *\n"), [LOCAL], DEFAULT)
     assert str(caught.value) == "Incomplete SDP specification"
 
 
