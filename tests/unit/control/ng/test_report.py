@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from control.ng import bencode, message
-from control.ng.report import call_report
 from relay.call import Signal
 from relay.types import Endpoint, PayloadType
 from tests.calls import ALICE, BOB, HOST, PCMU, PROXY, Stage, above, audio
@@ -180,49 +179,93 @@ def test_a_query_of_a_tag_that_is_not_there_finds_nobody(stage: Stage) -> None:
 
 @pytest.fixture
 def forked() -> Stage:
-    """Alice is offered to two; the first has answered."""
+    """Alice is offered to two branches; bob has answered in the first."""
     stage = Stage()
-    for number, branch in enumerate(("b1", "b2")):
-        stage.offer(signal=Signal(via_branch=branch), call_id=branch)
-        stage.now += 1 - number
-    stage.answer(call_id="b1", tags=("alice", "bob"))
+    stage.offer(signal=Signal(via_branch="b1"))
+    stage.now += 1
+    stage.offer(signal=Signal(via_branch="b2"))
+    stage.answer(signal=Signal(via_branch="b1"))
     return stage
 
 
-def merged(stage: Stage, room: int = 8192) -> dict[str, Any]:
-    members = [stage.registry.query(name) for name in ("b1", "b2")]
-    report: dict[str, Any] = bencode.decode(bencode.encode(call_report(members, stage.plane, stage.now, 0.0, room)))
-    return report
+def ports(stage: Stage, branch: int) -> list[Endpoint]:
+    """The RTP ports of one branch that face the caller and the callee."""
+    locals_ = [leg.medias[0].rtp.local for leg in stage.registry.query("c1").members()[branch].legs]
+    return [local for local in locals_ if local is not None]
+
+
+def first_port(tag: dict[str, Any]) -> int:
+    port: int = tag["medias"][0]["streams"][0]["local port"]
+    return port
 
 
 def test_branches_are_one_report_with_one_entry_for_each_tag(forked: Stage) -> None:
-    report = merged(forked)
+    report = forked.command("query", call_id="c1")
     assert list(report["tags"]) == ["alice", "bob", "<untagged 3>"]
-    assert [tag["via-branch"] for tag in list(report["tags"].values())[1:]] == ["b1", "b2"]
-    assert (report["created"], report["last signal"]) == (100, 101)
+    _, *callees = report["tags"].values()
+    told = [(tag["via-branch"], first_port(tag)) for tag in callees]
+    assert told == [("b1", ports(forked, 0)[1].port), ("b2", ports(forked, 1)[1].port)]
+    assert report["last signal"] - report["created"] == 1
 
 
 def test_the_caller_is_shown_with_the_media_of_the_branch_that_answered(forked: Stage) -> None:
-    alice = merged(forked)["tags"]["alice"]
-    assert alice["medias"][0]["streams"][0]["local port"] == forked.ports("b1")[0].port
+    alice = forked.command("query", call_id="c1")["tags"]["alice"]
+    assert first_port(alice) == ports(forked, 0)[0].port
     assert alice["subscriptions"] == [{"tag": "bob", "type": "offer/answer"}]
     assert [tie["tag"] for tie in alice["subscribers"]] == ["bob", ""]
     forked.now += 5
-    forked.answer(call_id="b2", tags=("alice", "carol"))
-    alice = merged(forked)["tags"]["alice"]
-    assert alice["medias"][0]["streams"][0]["local port"] == forked.ports("b2")[0].port
+    forked.answer(signal=Signal(via_branch="b2"), tags=("alice", "carol"))
+    alice = forked.command("query", call_id="c1")["tags"]["alice"]
+    assert first_port(alice) == ports(forked, 1)[0].port
     assert alice["subscriptions"] == [{"tag": "carol", "type": "offer/answer"}]
 
 
 def test_the_totals_are_those_of_all_branches(forked: Stage) -> None:
-    for branch, packets in (("b1", 10), ("b2", 3)):
-        for port, source in zip(forked.ports(branch), (ALICE, BOB), strict=True):
+    for branch, packets in ((0, 10), (1, 3)):
+        for port, source in zip(ports(forked, branch), (ALICE, BOB), strict=True):
             forked.plane.arrive(port, source, packets=packets)
             forked.plane._states[port].ssrc = 7 if source == ALICE else port.port
-    report = merged(forked)
+    report = forked.command("query", call_id="c1")
     assert report["totals"]["RTP"]["packets"] == 26
     assert report["SSRC"]["7"]["packets"] == 10
     assert len(report["SSRC"]) == 3
+
+
+def test_a_callee_s_branch_can_be_asked_for_alone(forked: Stage) -> None:
+    for branch, packets in ((0, 10), (1, 3)):
+        forked.plane.arrive(ports(forked, branch)[0], ALICE, packets=packets)
+    report = forked.command("query", call_id="c1", from_tag="bob")
+    assert list(report["tags"]) == ["bob", "alice"]
+    assert report["totals"]["RTP"]["packets"] == 10
+    assert forked.command("query", call_id="c1", from_tag="alice")["totals"]["RTP"]["packets"] == 13
+
+
+def test_a_delete_of_one_branch_tells_of_the_whole_call(forked: Stage) -> None:
+    for branch, packets in ((0, 10), (1, 3)):
+        forked.plane.arrive(ports(forked, branch)[0], ALICE, packets=packets)
+    keys = {"call_id": "c1", "from_tag": "alice", "delete_delay": 0}
+    assert forked.command("delete", via_branch="b1", **keys)["totals"]["RTP"]["packets"] == 13
+    assert len(forked.command("query", call_id="c1")["tags"]) == 2
+    last = forked.command("delete", **keys)
+    assert last["totals"]["RTP"]["packets"] == 13
+    assert forked.command("query", call_id="c1")["error-reason"] == "Unknown call-id"
+
+
+def test_ports_that_a_reoffer_replaced_count_until_the_answer_and_after(stage: Stage) -> None:
+    stage.plane.arrive(stage.ports()[1], BOB, packets=5)
+    stage.offer([audio(Endpoint(ALICE.ip, 9000))], tags=("alice", "bob"))
+    assert stage.command("query", call_id="c1")["totals"]["RTP"]["packets"] == 5
+    stage.answer()
+    assert stage.command("query", call_id="c1")["totals"]["RTP"]["packets"] == 5
+
+
+@pytest.mark.parametrize(
+    ("treatment", "flag"), [("block media", "block media"), ("silence media", "silence media"), ("block DTMF",) * 2]
+)
+def test_what_is_done_to_a_party_s_media_is_told(stage: Stage, treatment: str, flag: str) -> None:
+    stage.command(treatment, call_id="c1", from_tag="bob")
+    tags = stage.command("query", call_id="c1")["tags"]
+    assert [flag in tag["medias"][0]["flags"] for tag in tags.values()] == [False, True]
 
 
 # -- cutting
@@ -297,10 +340,14 @@ def test_a_report_fits_a_datagram_in_json_as_well(length: int) -> None:
 
 def test_a_call_of_very_many_branches_is_reported() -> None:
     stage = Stage()
-    for number in range(200):
-        stage.offer(call_id=str(number), signal=Signal(via_branch=f"b{number}"))
-    members = [stage.registry.query(str(number)) for number in range(200)]
-    for room in (8192, 60_000, 4 << 20):
-        report = call_report(members, stage.plane, stage.now, 0.0, room)
-        assert len(bencode.encode(report)) < room
-        assert ("warning" in report) == (room < 4 << 20)
+    lines = [audio(Endpoint(ALICE.ip, 4000 + 2 * line)) for line in range(4)]
+    for number in range(30):
+        stage.offer(lines, signal=Signal(via_branch=f"b{number}"))
+    assert len(stage.registry.query("c1").members()) == 30
+    for room, flags in ((8192, []), (8192, ["full"]), (None, [])):
+        request = {"command": "query", "call-id": "c1", "flags": flags}
+        reply = stage.commands.handle(request, PROXY, stage.now, room)
+        size = len(bencode.encode(reply))
+        assert size < (60_000 if flags else 8192 if room else 4 << 20)
+        assert ("warning" in reply) == (room is not None)
+    assert size > 60_000
