@@ -13,6 +13,7 @@ from pathlib import Path
 from control.config import DEFAULT_FILE, Config, ConfigError, examine
 from control.config.show import settings
 from control.host import places
+from control.ng.templates import flawed
 
 GOOD, REFUSED = 0, 2
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str], default_file: Path = DEFAULT_FILE) -> int:
         _tell("warning", error.warnings)
         _tell("error", error.problems)
         return REFUSED
-    _tell("warning", loaded.warnings)
+    _tell("warning", [*loaded.warnings, *flawed(loaded.config.flag_templates)])
     print(f"# options: from {loaded.source}", *settings(loaded.config, loaded.origins), sep="\n")
     problems = _unreadable(loaded.config)
     try:

@@ -23,8 +23,10 @@ from control import chronicle, host, planes, supervisor
 from control import log as logs
 from control.config import DEFAULT_FILE, Config, ConfigError, Loaded, Network, examine
 from control.config import Interface as Given
+from control.load import Limits, Meters
 from control.ng.commands import Commands
 from control.ng.service import Service
+from control.ng.templates import Templates, flawed
 from control.ops import place
 from control.ops.console import Console
 from control.ops.operators import OperatorSocket
@@ -150,6 +152,8 @@ class Relay:
         self.registry = registry
         self.commands = commands
         self.transports = Transports(service)
+        self.meters = Meters(_limits(config), self.plane.octets)
+        registry.refuse = self.meters.refuse
         self.socket_path = Path()
         self.ports = ports
         self.reserved = "not reserved from the host: nothing is forwarded"
@@ -179,6 +183,7 @@ class Relay:
         )
         hearing.listener = registry
         commands = Commands(registry, time.monotonic(), time.time() - time.monotonic(), chronicle.of_trouble)
+        commands.templates = _templates(config)
         service = Service(commands.handle, config.ng_allow, time.monotonic)
         relay = cls(config, chosen, registry, commands, service, ports, own)
         if plane.name != "memory":
@@ -208,6 +213,8 @@ class Relay:
             self.reserved = self.keep_ports()
             self.skip_busy_ports()
         self.registry.reload(_settings(config, self.own))
+        self.meters.limits = _limits(config)
+        self.commands.templates = _templates(config)
         self.transports.service.allow(config.ng_allow)
         logging.getLogger().setLevel(logs.python_level(config.log_level))
         self.config = config
@@ -223,6 +230,7 @@ class Relay:
             await asyncio.sleep(TICK)
             count += 1
             try:
+                self.meters.sample(time.monotonic())
                 self.registry.tick(time.monotonic())
                 if count % BUSY_PORTS_EVERY == 0:
                     self.reserved = self.keep_ports()
@@ -257,6 +265,7 @@ class Relay:
             "pid": os.getpid(),
             "uptime": round(time.monotonic() - self.started, 3),
             "listeners": self.listeners(),
+            "limits": self.meters.describe(),
             "ports": self.reserved,
             "reload": self.reloader.view() if self.reloader is not None else {"pending": []},
             "counters": self._ng_counters(),
@@ -284,6 +293,16 @@ def _claim(config: Config, stack: AsyncExitStack) -> tuple[place.Claim, Path]:
         claim = place.Claim(path.with_suffix(".lock"), config.instance)
     stack.callback(claim.release)
     return claim, asked or path
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(config.max_load, config.max_cpu, config.max_bandwidth)
+
+
+def _templates(config: Config) -> Templates:
+    for flaw in flawed(config.flag_templates):
+        log.warning(flaw)
+    return Templates(config.flag_templates)
 
 
 def _settings(config: Config, own: tuple[Network, ...]) -> Settings:

@@ -13,6 +13,7 @@ from control.ng.offeranswer import OfferAnswer, Rewrite
 from control.ng.participants import known_tag, members_with, selected
 from control.ng.report import blank_report, call_report
 from control.ng.statistics import statistics
+from control.ng.templates import Templates
 from control.sdp.model import SdpError
 from control.sdp.rewrite import rewrite
 from relay.call import Call
@@ -79,6 +80,8 @@ class Commands:
         """Keys and flags that meant nothing here, in all requests."""
         self.counts: dict[str, Counter[str]] = {}
         """Commands and errors, by the address they came from."""
+        self.templates = Templates({})
+        """Flags of the configuration."""
         self._note = note
         offers = OfferAnswer(registry, unix_offset, rewrite)
         self._handlers: dict[str, Handler] = {
@@ -107,7 +110,7 @@ class Commands:
             counts = self._new_source(source.ip)
         try:
             handler = self._find(request, counts)
-            options = parse_options(request, source.ip)
+            options = self.templates.options(request, source.ip)
             self.ignored += options.ignored
             if room is None:
                 room = rooms.STREAM

@@ -8,7 +8,7 @@ unknown is counted and otherwise ignored: the same flags come with every command
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,10 +20,15 @@ from control.sdp.model import RtcpAttribute
 __all__ = ["Options", "parse_options"]
 
 
-def parse_options(body: Mapping[str, Any], controller: str = "") -> Options:
-    """Read a request of the proxy at `controller`. Raises nothing: a value of a wrong kind counts as absent."""
+def parse_options(body: Mapping[str, Any], controller: str = "", before: Sequence[str] = ()) -> Options:
+    """Read a request of the proxy at `controller`. Raises nothing: a value of a wrong kind counts as absent.
+
+    `before`: strings of flags that hold where the request does not say otherwise.
+    """
     options = Options()
     options.controller = controller
+    for text in before:
+        _rtpp_flags(options, text)
     for key, value in body.items():
         if key in _WORDS and type(value) is str:  # most of every request, so without a taker
             if value:
@@ -107,7 +112,8 @@ _REPLACE: dict[str, Act] = {
 }
 _ICE: dict[str, Act] = {
     "remove": takers.switch("remove_ice"),
-    **dict.fromkeys(("default", "optional", "trickle", "ice2"), takers.nothing),
+    "default": takers.switch("remove_ice", False),
+    **dict.fromkeys(("optional", "trickle", "ice2"), takers.nothing),
     **{word: takers.warn(text) for word, text in unserved.ICE.items()},
 }
 _MUX: dict[str, Act] = {word: takers.mux(word) for word in ("offer", "require", "demux", "accept", "reject")}

@@ -31,6 +31,7 @@ CONTROL_PURE = (
     "control.ng.report",
     "control.ng.room",
     "control.ng.statistics",
+    "control.ng.templates",
     "control.sdp",
 )
 WORLD = frozenset({"asyncio", "socket", "selectors", "time", "os", "subprocess", "threading", "random", "secrets"})

@@ -75,6 +75,13 @@ def test_every_error_is_told_with_its_place(tmp_path: Path, capsys: pytest.Captu
     assert said.out == ""
 
 
+def test_templates_that_say_what_nobody_knows_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "hairpin.conf"
+    path.write_text("[rtpengine]\ninterface = 127.0.0.1\n[templates]\noffer = ICE=remove no-such-flag other=1\n")
+    assert check([], path) == 0
+    assert capsys.readouterr().err == "warning: template offer: 2 of its flags are not known here and do nothing\n"
+
+
 def test_what_this_host_has_not_is_an_error_too(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--interface=203.0.113.77", "--listen-https=1443", "--https-cert=/nonexistent/cert.pem"]
     assert check(arguments, NOWHERE) == 2
