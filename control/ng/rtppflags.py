@@ -55,9 +55,9 @@ class _Reader:
                 key, sign, value = token.partition("=")
                 if not sign:
                     yield "", token
-                elif value:
+                elif key and value:
                     yield key, value
-                elif tokens and tokens[-1] == "[":
+                elif key and tokens and tokens[-1] == "[":
                     tokens.pop()
                     yield key, self._group(depth + 1)
 

@@ -31,7 +31,7 @@ from control.ng.rtppflags import entries
         ("to-tag", [("flags", "to-tag")]),
         ("media-address=[2001:db8::1]", [("media-address", ["2001:db8::1"])]),
         ("a= b", [("flags", "b")]),
-        ("=b", [("flags", "b")]),
+        ("=b =[c] d=", []),
         ("] a [b c] d ]", [("flags", "a"), ("flags", "d")]),
         ("a=[b", [("a", ["b"])]),
         ("a=[b=[c d", [("a", {"b": ["c", "d"]})]),
