@@ -110,6 +110,7 @@ class Call:
         "answered",
         "branch",
         "call_id",
+        "callback",
         "controller",
         "created",
         "deleted",
@@ -156,6 +157,8 @@ class Call:
         """Finally: not by a provisional answer alone."""
         self.controller = ""
         """IP address of the proxy that spoke last."""
+        self.callback: str | None = None
+        """Who is to be told instead of the proxy if the call ends for want of media; opaque to relay."""
         self.deleted: float | None = None
         """When the delete delay ends; None while the call stands."""
         self.due = 0.0
@@ -349,6 +352,8 @@ class Call:
             self.learning = signal.learning
         if signal.controller:
             self.controller = signal.controller
+        if signal.callback is not None:
+            self.callback = signal.callback
 
     def _draw(
         self,

@@ -47,6 +47,8 @@ class Signal(NamedTuple):
     """The answer is not final (`provisional`, or a SIP code below 200)."""
     controller: str = ""
     """IP address of the proxy that sent the command."""
+    callback: str | None = None
+    """Who is to be told if the call ends for want of media (`xmlrpc-callback`); opaque to relay."""
 
 
 class Who(NamedTuple):

@@ -111,6 +111,7 @@ class Options:
             self.new_branch,
             self.provisional or (self.sip_code is not None and self.sip_code < FINAL),
             self.controller,
+            self.callback,
         )
 
     def rewriting(self, loop_mark: str = "") -> RewriteOptions:
