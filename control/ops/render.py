@@ -86,17 +86,20 @@ def calls(items: Sequence[Mapping[str, Any]]) -> str:
     if not items:
         return "no calls"
     rows = [
-        (c["call_id"], c["state"], duration(c["age"]), c["streams"], c["packets"], c["lost"], ", ".join(c["paths"]))
+        (c["call_id"], _state(c), duration(c["age"]), c["streams"], c["packets"], c["lost"], ", ".join(c["paths"]))
         for c in items
     ]
     return table(("CALL", "STATE", "AGE", "STREAMS", "PACKETS", "LOST", "PATH"), rows)
 
 
+def _state(item: Mapping[str, Any]) -> str:
+    return item["state"] + (f", {item['branches']} branches" if item["branches"] > 1 else "")
+
+
 def call(item: Mapping[str, Any]) -> str:
     """`hairpin show`: the call, then each leg's media with one line per stream."""
-    branches = f", {item['branches']} branches" if item["branches"] > 1 else ""
-    head = f"call {clean(item['call_id'])}: {item['state']}, {duration(item['age'])} old{branches}"
-    return "\n".join([head, *(line for leg in item["legs"] for line in _leg(leg, branches != ""))])
+    head = f"call {clean(item['call_id'])}: {_state(item)}, {duration(item['age'])} old"
+    return "\n".join([head, *(line for leg in item["legs"] for line in _leg(leg, item["branches"] > 1))])
 
 
 def _leg(leg: Mapping[str, Any], in_branch: bool) -> Iterable[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from relay.call import Call, Leg, Media, Stream
@@ -12,26 +12,35 @@ from relay.types import Carries, Endpoint, Path, Rule, StreamState
 View = dict[str, Any]
 
 
-def state_of(call: Call, now: float) -> str:
-    """In one or two words."""
-    if call.deleted is not None:
-        return f"deleted, {max(call.deleted - now, 0):.0f}s left"
-    return "answered" if call.answered else "offered"
+def state_of(members: Sequence[Call], now: float) -> str:
+    """Of a call, all its branches together, in one or two words."""
+    standing = [call for call in members if call.deleted is None]
+    if not standing:
+        left = max(call.deleted - now for call in members if call.deleted is not None)
+        return f"deleted, {max(left, 0):.0f}s left"
+    return "answered" if any(call.answered for call in standing) else "offered"
 
 
 def call_row(call: Call, plane: Dataplane, now: float) -> View:
-    """One call, all its streams summed up."""
-    states = [plane.state(stream.local) for _, stream in call.streams() if stream.local is not None]
+    """One call, all its streams summed up; packets include those at ports that it has no more."""
+    members = call.members()
+    states = [plane.state(local) for member in members for local in member.rules]
+    gone = [total for member in members for total in (member.gone_rtp, member.gone_rtcp)]
     return {
         "call_id": call.call_id,
-        "state": state_of(call, now),
-        "age": round(now - call.created, 3),
+        "state": state_of(members, now),
+        "age": round(now - _begun(members), 3),
+        "branches": len(members),
         "streams": len(states),
-        "packets": sum(state.packets for state in states),
-        "lost": sum(max(state.lost, 0) for state in states),
-        "drops": sum(state.drops for state in states),
+        "packets": sum(state.packets for state in (*states, *gone)),
+        "lost": sum(max(state.lost, 0) for state in (*states, *gone)),
+        "drops": sum(state.drops for state in (*states, *gone)),
         "paths": paths(state.path for state in states),
     }
+
+
+def _begun(members: Sequence[Call]) -> float:
+    return min(call.created for call in members)
 
 
 def paths(found: Iterable[Path]) -> list[str]:
@@ -45,12 +54,12 @@ def call_detail(call: Call, plane: Dataplane, now: float, texts: Mapping[str, st
     members = call.members()
     return {
         "call_id": call.call_id,
-        "state": state_of(call, now),
-        "age": round(now - min(one.created for one in members), 3),
+        "state": state_of(members, now),
+        "age": round(now - _begun(members), 3),
         "last_signal_age": round(now - max(one.last_signal for one in members), 3),
         "branches": len(members),
         "legs": [
-            {**_leg(leg, one, plane, texts), "branch": one.branch, "branch_state": state_of(one, now)}
+            {**_leg(leg, one, plane, texts), "branch": one.branch, "branch_state": state_of([one], now)}
             for one in members
             for leg in one.legs
         ],
@@ -124,7 +133,7 @@ def counted(state: StreamState) -> View:
 
 def rule_rows(call: Call, plane: Dataplane) -> Iterator[View]:
     """One line for each rule a call has in force."""
-    for rule in list(call.rules.values()):
+    for rule in [rule for member in call.members() for rule in member.rules.values()]:
         yield rule_row(rule, call.call_id, plane)
 
 

@@ -10,11 +10,11 @@ import pytest
 from control.ops import render
 from control.ops.console import Console
 from control.ops.operators import OperatorError
-from relay.call import Signal
+from relay.call import Signal, Who
 from relay.dataplane.memory import MemoryDataplane
 from relay.ports import Interface, PortPool
 from relay.registry import LoadLimit, Registry, Settings
-from relay.types import Endpoint, MediaDescription, PayloadType
+from relay.types import Endpoint, MediaDescription, PayloadType, Treatment
 
 CALLER, CALLEE = Endpoint("198.51.100.1", 4000), Endpoint("198.51.100.2", 5000)
 
@@ -84,6 +84,59 @@ def test_show_tells_each_stream() -> None:
     assert (rtp["part"], rtcp["part"], rtp["packets"], rtp["tos"]) == ("RTP", "RTCP", 7, 184)
     text = render.call(item)
     assert all(word in text for word in ("leg caller", "46 EF", "203.0.113.5:1024", "192.0.2.1:"))
+
+
+def test_branches_and_what_is_blocked_are_shown() -> None:
+    relay = Relay()
+    for branch in ("z1", "z2"):
+        relay.registry.offer("one@host", "caller", None, [audio(CALLER)], Signal(via_branch=branch), relay.now)
+    relay.registry.answer("one@host", "caller", "callee", [audio(CALLEE)], Signal(via_branch="z1"), relay.now)
+    relay.registry.treat("one@host", Who(tag="callee"), Treatment.BLOCK, True, relay.now)
+    (row,) = relay.ask("list")
+    assert (row["state"], row["branches"], row["streams"]) == ("answered", 2, 8)
+    (item,) = relay.ask("show", call="one@host")
+    told = [(leg["tag"], leg["branch"], leg["branch_state"], leg["treatment"]) for leg in item["legs"]]
+    assert told == [
+        ("caller", "z1", "answered", "pass"),
+        ("callee", "z1", "answered", "block"),
+        ("caller", "z2", "offered", "pass"),
+        ("", "z2", "offered", "pass"),
+    ]
+    assert "leg callee at default; branch z1 (answered); its media is blocked by command" in render.call(item)
+    rules = relay.ask("rules")
+    assert len(rules) == 8
+    assert [rule["treatment"] for rule in rules].count("block") == 1
+
+
+def test_one_port_on_one_side_is_shown() -> None:
+    relay = Relay()
+    muxed = audio(CALLER)._replace(rtcp_mux=True)
+    relay.registry.offer("one@host", "caller", None, [muxed], Signal(mux=("accept",)), relay.now)
+    relay.registry.answer("one@host", "caller", "callee", [audio(CALLEE)], Signal(), relay.now)
+    (item,) = relay.ask("show", call="one@host")
+    caller, callee = (leg["media"][0] for leg in item["legs"])
+    assert (caller["rtcp_mux"], callee["rtcp_mux"]) == ("on", "off")
+    assert caller["streams"][0]["part"] == "RTP+RTCP"
+    assert [stream["part"] for stream in callee["streams"]] == ["RTP", "RTCP"]
+    assert render.call(item).count("audio, RTP/AVP, sendrecv, rtcp-mux") == 1
+    rules = {rule["local"]: rule for rule in relay.ask("rules")}
+    split = rules[caller["streams"][0]["local"]]
+    assert split["split"]
+    assert {rule["leaves_from"] for rule in rules.values() if rule["destination"] == "198.51.100.1:4000"} == {
+        caller["streams"][0]["local"]
+    }
+
+
+def test_packets_of_replaced_ports_stay_in_the_list() -> None:
+    relay = made()
+    local = relay.registry.query("one@host").legs[1].medias[0].rtp.local
+    assert local is not None
+    relay.plane.arrive(local, CALLEE, packets=5)
+    moved = audio(Endpoint(CALLER.ip, 9000))
+    relay.registry.offer("one@host", "caller", "callee", [moved], Signal(), relay.now)
+    assert relay.ask("list")[0]["packets"] == 5
+    relay.registry.answer("one@host", "caller", "callee", [audio(CALLEE)], Signal(), relay.now)
+    assert relay.ask("list")[0]["packets"] == 5
 
 
 def test_rules_tell_where_packets_go() -> None:

@@ -75,7 +75,7 @@ def test_branches_of_a_call_are_told_apart() -> None:
         a_leg(tag="alice", branch="z2", branch_state="offered"),
     ]
     assert render.call(a_call(*legs, branches=2)).splitlines()[::2] == [
-        "call a@b: answered, 2m05s old, 2 branches",
+        "call a@b: answered, 2 branches, 2m05s old",
         "leg alice at default; branch z1 (answered)",
         "leg bob at default; also bob2, \\x1b; branch z1 (answered)",
         "leg alice at default; branch z2 (offered)",
@@ -151,8 +151,18 @@ def test_nothing_to_show() -> None:
 
 
 def test_text_from_the_network_cannot_drive_the_terminal() -> None:
-    row = {"call_id": "\x1b[2Jx\r\n", "state": "offered", "age": 1, "streams": 0, "packets": 0, "lost": 0, "paths": []}
-    assert "\\x1b[2Jx\\x0d\\x0a" in render.calls([row])
+    assert "\\x1b[2Jx\\x0d\\x0a" in render.calls([a_row(call_id="\x1b[2Jx\r\n")])
+
+
+def a_row(**changes: Any) -> dict[str, Any]:
+    row: dict[str, Any] = {"call_id": "a@b", "state": "offered", "age": 1, "branches": 1, "streams": 0, "packets": 0}
+    return {**row, "lost": 0, "paths": [], **changes}
+
+
+def test_a_list_tells_of_branches() -> None:
+    single, forked = render.calls([a_row(), a_row(branches=3)]).splitlines()[1:]
+    assert "offered  " in single
+    assert "offered, 3 branches" in forked
 
 
 @pytest.mark.parametrize(
