@@ -93,7 +93,8 @@ def calls(items: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _state(item: Mapping[str, Any]) -> str:
-    return item["state"] + (f", {item['branches']} branches" if item["branches"] > 1 else "")
+    branches = item["branches"]
+    return f"{item['state']}, {branches} branches" if branches > 1 else str(item["state"])
 
 
 def call(item: Mapping[str, Any]) -> str:

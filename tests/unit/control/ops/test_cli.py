@@ -72,7 +72,16 @@ def relay(tmp_path: Path) -> Iterator[Relay]:
         thread.join(10)
 
 
-ROW = {"call_id": "a@b", "state": "answered", "age": 5, "streams": 4, "packets": 7, "lost": 0, "paths": ["fast path"]}
+ROW = {
+    "call_id": "a@b",
+    "state": "answered",
+    "age": 5,
+    "branches": 1,
+    "streams": 4,
+    "packets": 7,
+    "lost": 0,
+    "paths": ["fast path"],
+}
 
 
 def test_list_as_text_and_json(relay: Relay, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
