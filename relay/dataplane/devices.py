@@ -34,7 +34,7 @@ def attach_points(links: Mapping[int, nic.Link], devices: Iterable[int]) -> dict
     """
     points: dict[int, Point] = {}
     for index in devices:
-        link = _below_vlans(links, index)
+        link = below_vlans(links, index)
         if link is None or link.loopback or len(link.mac) != 6:
             continue
         slaves = [lower for lower in links.values() if link.kind == "bond" and lower.master == link.index]
@@ -44,7 +44,7 @@ def attach_points(links: Mapping[int, nic.Link], devices: Iterable[int]) -> dict
     return points
 
 
-def _below_vlans(links: Mapping[int, nic.Link], index: int) -> nic.Link | None:
+def below_vlans(links: Mapping[int, nic.Link], index: int) -> nic.Link | None:
     """The device whose frames carry the tags of a VLAN device, another device itself."""
     link = links.get(index)
     for _ in range(_DEEPEST):

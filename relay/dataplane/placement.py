@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from relay.dataplane.devices import Attachments, Devmap, Point, attach_points
 from relay.dataplane.libbpf import BpfError, XdpMode
 from relay.errors import DataplaneError
-from relay.nic.ethtool import driver
+from relay.nic.ethtool import driver, strips_vlan_tags
 from relay.nic.links import Address, Link
 
 Leaves = Callable[[Link], bool | None]
@@ -55,15 +55,16 @@ class Placement:
         """Interfaces that packets come in through."""
         return self._attachments.attached()
 
-    def describe(self) -> list[str]:
-        """One line per interface, and why it is not native."""
+    def names(self) -> set[str]:
+        """The names of these."""
         attached = self._attachments.attached()
+        return {point.name for index, point in self._attachments.points.items() if index in attached}
+
+    def describe(self) -> list[str]:
+        """One line per interface and what becomes of VLAN tags there, and why it is not native."""
+        attached = sorted(self.names())
         mode = self._attachments.mode.name.lower()
-        lines = [
-            f"{mode} XDP on {point.name} ({driver(point.name) or 'no driver name'})"
-            for index, point in self._attachments.points.items()
-            if index in attached
-        ]
+        lines = [f"{mode} XDP on {name} ({driver(name) or 'no driver name'}), {tags_of(name)}" for name in attached]
         if self._reason and attached:
             lines.append(f"not native: {self._reason}")
         return lines or ["attached to no interface"]
@@ -101,6 +102,11 @@ class Placement:
             if link and link.up and self._leaves(link) is False:
                 return f"{link.name} does not take redirected frames"
         return ""
+
+
+def tags_of(interface: str) -> str:
+    """Where XDP finds the VLAN tags of what comes in by an interface."""
+    return "tags stripped by the card" if strips_vlan_tags(interface) else "tags on the wire"
 
 
 def devices_of(

@@ -3,11 +3,13 @@
 This module joins the parts and answers the contract (relay.dataplane.Dataplane):
     host        what this machine must offer, its media and other addresses
     program     the object loaded, its tables mapped
-    placement   which interfaces the program stands on, native or generic
+    attaching   which interfaces the program stands on, native or generic (placement, devices, probe)
     table       the rules and their words
     nexthops    where packets leave, kept right by netlink
     learning    what XDP learned of addresses
+    tokens      IPv6 addresses of parties by number
     slowpath    what came up to user space
+    reassembly  what came in fragments
 Everything runs on the event loop's thread; the packets need none of it.
 """
 
@@ -25,19 +27,17 @@ import numpy.typing as npt
 
 from relay.dataplane import Listener, abi
 from relay.dataplane.addresses import fill_host
-from relay.dataplane.devices import Attachments, Devmap
+from relay.dataplane.attaching import Attaching
 from relay.dataplane.host import DeniedMap, Network, check_host, denied_networks, room_for
 from relay.dataplane.learning import Learning
 from relay.dataplane.nexthops import NextHops
-from relay.dataplane.placement import Placement, devices_of
-from relay.dataplane.probe import EgressProbe, check_checksum
 from relay.dataplane.program import OBJECT, Sizes, Tables
 from relay.dataplane.slowpath import Complaints, Copies, RawSender
 from relay.dataplane.table import RuleTable, Standing
 from relay.dataplane.tokens import NO_TOKENS, NoTokens, TokenCollector, Tokens, held_tokens
 from relay.errors import DataplaneError
 from relay.flows import Screen
-from relay.nic.links import Link, Neighbour
+from relay.nic.links import Neighbour
 from relay.nic.watch import ADDRESSES, LINKS, ROUTES, HostWatch
 from relay.types import Carries, Endpoint, Rule, StreamState, Treatment
 from relay.types import Path as StreamPath
@@ -47,8 +47,6 @@ __all__ = ["XdpDataplane", "XdpSettings"]
 _log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 1.0  # in which every port is looked at once
-_RETRY_SECONDS = 30.0  # between two tries of a device that does not say whether it takes redirected frames
-_ANYWHERE, _ANYWHERE6 = "198.51.100.1", "2001:db8::1"  # RFC 5737, RFC 3849: what only a default route leads to
 _LEAST_MTU = 1280
 
 
@@ -82,9 +80,6 @@ class XdpDataplane:
         self._settings = settings
         self._held = ExitStack()
         self._running = False
-        self._attached = False
-        """As it was found a second ago at most: the kernel is not asked for every stream that is looked at."""
-        self._placing: asyncio.Task[None] | None = None
 
     async def start(self, listener: Listener) -> None:
         """Load, attach and begin to forward. Raises DataplaneError naming what is missing and what to do."""
@@ -93,11 +88,7 @@ class XdpDataplane:
         try:
             await self._load()
             self._read_host()
-            self._check_checksum()
-            self._place()
-            if not self._placement.attached():
-                raise DataplaneError("no network interface leads to the media addresses: name one with --attach=IF")
-            await self._probe_egress()
+            await self._attaching.start()
         except BaseException:
             await self.close()
             raise
@@ -158,7 +149,7 @@ class XdpDataplane:
         entries, resolved = self._nexthops.counts()
         addresses = ", ".join(self._settings.addresses)
         return [
-            *self._placement.describe(),
+            *self._attaching.describe(),
             f"media addresses {addresses}; {resolved} of {entries} next hops resolved",
         ]
 
@@ -173,55 +164,19 @@ class XdpDataplane:
     def host_changed(self, what: set[str]) -> None:
         """Links, addresses or routes of the host changed (relay.nic.watch)."""
         if LINKS in what:
-            self._devmap.forget_missing(self._watch.links)
+            self._attaching.links_changed()
             self._nexthops.links_changed(self._watch.links)
         if what & {ADDRESSES, ROUTES}:
             self._nexthops.routes_changed()
         if ADDRESSES in what:
             self._screen_again()
-        self._stop_placing()
-        self._placing = self._loop.create_task(self._place_again())
+        self._attaching.host_changed()
 
     def _screen_again(self) -> None:
         try:
             self._table.screen_again(self._screen())
         except DataplaneError as error:
             _log.error("the addresses nothing is sent to cannot be changed: %s", error)
-
-    def _stop_placing(self) -> None:
-        if self._placing:
-            self._placing.cancel()
-
-    async def _place_again(self) -> None:
-        try:
-            self._place()
-            if not self._placement.attached():
-                raise DataplaneError("no network interface leads to the media addresses: name one with --attach=IF")
-            await self._probe_egress()
-        except (DataplaneError, OSError) as error:  # an interface may go while it is looked at
-            _log.error("cannot attach: %s", error)
-
-    def _retry(self) -> None:
-        if self._running:
-            self._loop.call_later(_RETRY_SECONDS, self._retry)
-            if self._placing is None or self._placing.done():
-                self._placing = self._loop.create_task(self._retry_egress())
-
-    async def _retry_egress(self) -> None:
-        """Try again what was tried and may have changed unannounced; what stands is touched only if something has."""
-        changed = [await self._retry_link(link) for link in self._egress() if self._is_mute(link)]
-        if any(changed):
-            await self._place_again()
-            _log.warning("a veth's peer began or ceased to poll: %s", "; ".join(self._placement.describe()))
-
-    async def _retry_link(self, link: Link) -> bool:
-        """Whether a device does otherwise than when it was tried before, which still counts meanwhile."""
-        before = self._probe.verdict(link)
-        try:
-            return before is not None and await self._probe.run(link, self._devmap.slot(link.index) or 0) != before
-        except (DataplaneError, OSError) as error:  # an interface may go while it is looked at
-            _log.warning("cannot try whether frames leave by %s: %s", link.name, error)
-            return False
 
     async def _load(self) -> None:
         settings = self._settings
@@ -236,7 +191,6 @@ class XdpDataplane:
             self._tokens = self._held.enter_context(closing(Tokens(tables.peers, tables.tokens, tables.spare)))
             self._tokens.fill()
         self._denied = DeniedMap(self._tables.denied, 4), DeniedMap(self._tables.denied6, 6)
-        self._devmap = Devmap(self._tables.devices)
 
     def _read_host(self) -> None:
         settings, tables, loop = self._settings, self._tables, self._loop
@@ -246,18 +200,20 @@ class XdpDataplane:
             tables.rules, tables.cold, settings.addresses, self._screen(), loop.call_later, loop.time, self._tokens
         )
         self._held.callback(self._table.close)
-        self._nexthops = NextHops(watch.kernel, tables.nexthops, self._slot, self._table.moved, loop.call_later)
+        self._attaching = Attaching(
+            watch, tables, settings.addresses, settings.mode, settings.interfaces, lambda: self._nexthops.devices()
+        )
+        self._nexthops = NextHops(
+            watch.kernel, tables.nexthops, self._attaching.slot, self._table.moved, loop.call_later
+        )
         self._held.callback(self._nexthops.close)
+        self._held.callback(self._attaching.close)
         self._table.nexthops = self._nexthops
         self._nexthops.load(watch.links, watch.kernel.neighbours())
-        self._probe = EgressProbe(tables.program("probe"), watch.kernel)
-        attachments = Attachments(tables.program("hairpin"), watch.kernel.xdp_program)
-        self._held.callback(attachments.detach)
-        self._placement = Placement(attachments, self._devmap, self._leaves, settings.mode, settings.interfaces)
 
     def _listen(self, listener: Listener) -> None:
         """Begin to hear of events, copies and the host."""
-        table, tables = self._table, self._tables
+        table = self._table
         self._sender = self._held.enter_context(closing(RawSender(self._mtu)))
         self._learning = Learning(table, self._tables.events, listener.learned)
         self._complaints = Complaints(self._sender, lambda to, ip: table.screen(to, ip), self._loop.time)
@@ -270,12 +226,10 @@ class XdpDataplane:
         for ring, read in ((self._tables.events, self._learning.read), (self._tables.copies, copies.read)):
             self._loop.add_reader(ring.fd, read)
             self._held.callback(self._loop.remove_reader, ring.fd)
-        self._held.callback(self._stop_placing)
         if isinstance(self._tokens, Tokens):
             self._collect_tokens(self._tokens)
         self._watch.start()
         self._sweep_later()
-        self._loop.call_later(_RETRY_SECONDS, self._retry)
 
     def _collect_tokens(self, tokens: Tokens) -> None:
         """Give back what no rule holds, in turns over the media addresses."""
@@ -294,7 +248,7 @@ class XdpDataplane:
     def _sweep(self) -> None:
         if self._running:
             self._sweep_later()
-            self._attached = bool(self._placement.attached())
+            self._attaching.look()
             self._learning.sweep()
             self._nexthops.expire(self._loop.time())
 
@@ -310,63 +264,6 @@ class XdpDataplane:
             denied.set(networks)
         return Screen(networks)
 
-    def _place(self) -> None:
-        """Attach where packets come in, and where those of next hops in use leave."""
-        devices = self._devices()
-        for ifindex in devices:
-            self._devmap.slot(ifindex)
-        self._placement.place(self._watch.links, devices)
-        self._attached = bool(self._placement.attached())
-
-    def _devices(self) -> set[int]:
-        """Devices to attach to; one that was found once stays while it exists."""
-        watch, media = self._watch, self._settings.addresses
-        in_use = self._nexthops.devices() | self._placement.attached()
-        outward = (watch.kernel.route(_ANYWHERE6 if ":" in ip else _ANYWHERE, ip) for ip in media)
-        default = {route.ifindex for route in outward if route}
-        return devices_of(media, watch.addresses, watch.links, in_use, default)
-
-    def _leaves(self, link: Link) -> bool | None:
-        """What the device says of itself, and where it was tried, what came of it."""
-        features = self._watch.netdev.features(link.index)
-        if features and not features.takes_redirects:
-            return False
-        return self._probe.verdict(link)
-
-    def _is_tried(self, link: Link) -> bool:
-        """Devices that say nothing are tried, and veth; some cards do not count what they are redirected."""
-        return link.running and (link.kind == "veth" or self._watch.netdev.features(link.index) is None)
-
-    def _is_mute(self, link: Link) -> bool:
-        """A veth takes redirects while its peer polls, and before Linux 6.3 it does not tell when that changes."""
-        return link.running and link.kind == "veth" and self._watch.netdev.features(link.index) is None
-
-    def _check_checksum(self) -> None:
-        """Needs a device a frame might leave by; without one there is nothing to forward yet either."""
-        slots = [slot for ifindex in self._devices() if (slot := self._devmap.slot(ifindex)) is not None]
-        if slots:
-            check_checksum(self._tables, self._settings.addresses[0], slots[0])
-            self._tables.zero_counters()
-
-    async def _probe_egress(self) -> None:
-        """Try the devices that packets leave by and that were not tried as they are now; go generic if one fails."""
-        if not self._placement.native:
-            return
-        untried = [link for link in self._egress() if self._is_tried(link) and self._probe.verdict(link) is None]
-        results = [await self._probe.run(link, self._devmap.slot(link.index) or 0) for link in untried]
-        if not all(results):
-            self._place()
-
-    def _egress(self) -> list[Link]:
-        """Devices that packets may leave by."""
-        return [self._watch.links[ifindex] for ifindex in self._devmap.devices() if ifindex in self._watch.links]
-
-    def _slot(self, ifindex: int) -> int | None:
-        """A next hop wants to leave by this device; one that is new may need the program, too."""
-        if ifindex not in self._devmap.devices() and self._running:
-            self._watch.soon(LINKS)
-        return self._devmap.slot(ifindex)
-
     def _mtu(self, source: str, destination: str) -> int:
         """Bytes of the largest packet that leaves here for a destination."""
         route = self._watch.kernel.route(destination, source)
@@ -374,7 +271,7 @@ class XdpDataplane:
         return link.mtu if link else _LEAST_MTU
 
     def _path(self, entry: Standing, packets: int) -> StreamPath:
-        if not self._attached:
+        if not self._attaching.standing:
             return StreamPath.NOT_ATTACHED
         if entry.rule.treatment is Treatment.BLOCK and entry.rule.carries is not Carries.RTCP:
             return StreamPath.BLOCKED

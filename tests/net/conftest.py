@@ -185,3 +185,8 @@ async def ready(plane: XdpDataplane, *locals_: Endpoint) -> None:
     """Wait until the next hops of these media ports are resolved; of both IPv4 ones, if none is named."""
     unresolved = (Path.NO_NEXT_HOP, Path.NOT_ATTACHED)
     await wait_for(lambda: not any(plane.state(local).path in unresolved for local in locals_ or (MEDIA_A, MEDIA_B)))
+
+
+def described(plane: XdpDataplane, text: str) -> bool:
+    """Whether the plane says so to the operator."""
+    return any(text in line for line in plane.describe())

@@ -8,7 +8,7 @@ from pathlib import Path as File
 import pytest
 
 from relay.types import Carries, Endpoint, Path
-from tests.net.conftest import MEDIA_A, MEDIA_B, PARTY_B, RELAY_B, Table, mirrored, ready, rtp, wait_for
+from tests.net.conftest import MEDIA_A, MEDIA_B, PARTY_B, RELAY_B, Table, described, mirrored, ready, rtp, wait_for
 
 
 def sysctls(name: str) -> list[str]:
@@ -77,16 +77,16 @@ def test_a_party_whose_veth_does_not_poll_is_served_by_generic_xdp(quiet_table: 
     async def scenario() -> None:
         async with table.plane() as plane:
             plane.install(mirrored(Endpoint("10.7.1.2", 4000), Endpoint(PARTY_B, 6000)))
-            assert "generic XDP on to-a (veth)" in plane.describe()
-            assert any("does not take redirected frames" in line for line in plane.describe())
+            assert described(plane, "generic XDP on to-a (veth)")
+            assert described(plane, "does not take redirected frames")
             await exchange()
             # The parties begin to poll: the plane notices and goes native.
             for host in (table.a, table.b):
                 host.run("ethtool", "-K", "eth0", "gro", "on")
-            await wait_for(lambda: "native XDP on to-a (veth)" in plane.describe())
+            await wait_for(lambda: described(plane, "native XDP on to-a (veth)"))
             await exchange()
             table.b.run("ethtool", "-K", "eth0", "gro", "off")
-            await wait_for(lambda: "generic XDP on to-b (veth)" in plane.describe())
+            await wait_for(lambda: described(plane, "generic XDP on to-b (veth)"))
             await exchange()
 
     table.run(scenario)

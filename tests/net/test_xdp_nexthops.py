@@ -6,11 +6,22 @@ import asyncio
 
 import pytest
 
-from relay.dataplane.xdp import XdpDataplane
 from relay.nic.links import Change, Changes
 from relay.nic.netlink import Overrun
 from relay.types import Endpoint, Path
-from tests.net.conftest import MEDIA_A, MEDIA_B, PARTY_B, RELAY_B, Phone, Table, mirrored, ready, rtp, wait_for
+from tests.net.conftest import (
+    MEDIA_A,
+    MEDIA_B,
+    PARTY_B,
+    RELAY_B,
+    Phone,
+    Table,
+    described,
+    mirrored,
+    ready,
+    rtp,
+    wait_for,
+)
 
 NEW_MAC = "02:00:00:00:be:ef"
 ROAMER = "10.7.99.9"
@@ -154,7 +165,3 @@ def test_next_hops_are_shared_and_counted(table: Table) -> None:
             await wait_for(lambda: described(plane, "2 of 2 next hops resolved"))
 
     table.run(scenario)
-
-
-def described(plane: XdpDataplane, text: str) -> bool:
-    return any(text in line for line in plane.describe())

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from relay.dataplane import probe, xdp
+from relay.dataplane import attaching, probe
 from relay.dataplane.libbpf import TestRun as Run
 from relay.dataplane.xdp import XdpDataplane
 from relay.errors import DataplaneError
 from relay.nic.links import Link
 from relay.nic.netdev import Netdev
-from tests.net.conftest import MEDIA_A, MEDIA_B, Phone, Table, mirrored, ready, rtp, wait_for
+from tests.net.conftest import MEDIA_A, MEDIA_B, Phone, Table, described, mirrored, ready, rtp, wait_for
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_the_probe_finds_out_what_the_kernel_does_not_say(
     async def scenario() -> None:
         a, b = table.phones()
         async with table.plane() as plane:
-            assert f"{mode} XDP on to-a (veth)" in plane.describe()
+            assert runs(plane, mode)
             plane.install(mirrored(a.endpoint, b.endpoint))
             await ready(plane)
             a.send(MEDIA_A, rtp(1))
@@ -77,14 +77,14 @@ def polls(table: Table, polling: bool) -> None:
 
 
 def runs(plane: XdpDataplane, mode: str) -> bool:
-    return f"{mode} XDP on to-a (veth)" in plane.describe()
+    return described(plane, f"{mode} XDP on to-a (veth)")
 
 
 @pytest.mark.usefixtures("silent_kernel")
 def test_a_peer_that_ceases_or_begins_to_poll_is_found_out_under_traffic(
     table: Table, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(xdp, "_RETRY_SECONDS", 0.3)
+    monkeypatch.setattr(attaching, "_RETRY_SECONDS", 0.3)
 
     async def scenario() -> None:
         a, b = table.phones()
@@ -108,7 +108,7 @@ def test_trying_again_interrupts_nothing(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, network: str, mode: str
 ) -> None:
     """Also while generic, where the relay's own traffic is no sign that redirected frames would leave."""
-    monkeypatch.setattr(xdp, "_RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(attaching, "_RETRY_SECONDS", 0.1)
     monkeypatch.setattr(probe, "_WAITS", (0.0, 0.2))
     table: Table = request.getfixturevalue(network)
     tries: list[Link] = []
@@ -118,19 +118,19 @@ def test_trying_again_interrupts_nothing(
         async with table.plane() as plane:
             plane.install(mirrored(a.endpoint, b.endpoint))
             await ready(plane)
-            run = plane._probe.run
+            run = plane._attaching._probe.run
 
             async def counted(link: Link, slot: int) -> bool:
                 tries.append(link)
                 return await run(link, slot)
 
-            monkeypatch.setattr(plane._probe, "run", counted)
-            attached = plane._placement._attachments._links.copy()
+            monkeypatch.setattr(plane._attaching._probe, "run", counted)
+            attached = plane._attaching._attachments._links.copy()
             for number in range(100):
                 a.send(MEDIA_A, rtp(number))
                 await asyncio.sleep(0.01)
             assert len(await b.expect(100)) == 100
-            assert plane._placement._attachments._links == attached
+            assert plane._attaching._attachments._links == attached
             assert runs(plane, mode)
 
     table.run(scenario)

@@ -226,3 +226,49 @@ def test_a_kernel_short_of_memory_takes_no_way_and_stops_no_pass(bench: Bench) -
     bench.settle()
     assert first.index != before
     assert bench.moved == [1]
+
+
+def vlan(number: int, *, up: bool = True) -> Link:
+    return Link(9, "eth0.5", "vlan", OTHER_MAC, 1496, up, up, loopback=False, lower=7, vlan=number)
+
+
+def test_a_next_hop_in_a_vlan_leaves_by_the_lower_device_with_a_tag(bench: Bench) -> None:
+    bench.kernel.routes["192.0.2.1"] = Route(9, "10.5.0.1")
+    destination = bench.hops.acquire(SOURCE, "192.0.2.1", 1)
+    bench.hops.links_changed({7: link(), 8: link(8), 9: vlan(5)})
+    bench.neighbour("10.5.0.1", ifindex=9)
+    assert bench.entry(destination) == (abi.NEXTHOP_READY, GATEWAY_MAC, OTHER_MAC, 0, 1496)
+    assert int(bench.table[destination.index]["vlan"]) == 5
+    bench.hops.links_changed({7: link(up=False), 8: link(8), 9: vlan(5)})
+    assert not bench.hops.ready(destination)
+    bench.hops.links_changed({7: link(), 8: link(8), 9: vlan(6)})
+    assert bench.hops.ready(destination)
+    assert int(bench.table[destination.index]["vlan"]) == 6
+
+
+def test_a_vlan_whose_lower_device_is_not_here_is_no_way(bench: Bench) -> None:
+    bench.kernel.routes["192.0.2.1"] = Route(9, "10.5.0.1")
+    destination = bench.hops.acquire(SOURCE, "192.0.2.1", 1)
+    bench.hops.links_changed({9: vlan(5)})
+    bench.neighbour("10.5.0.1", ifindex=9)
+    assert not bench.hops.ready(destination)
+
+
+def test_an_entry_used_again_without_a_vlan_has_no_tag() -> None:
+    bench = Bench(entries=2)
+    bench.hops.load({7: link(), 9: vlan(5)}, [])
+    bench.kernel.routes["192.0.2.1"] = Route(9, "10.5.0.1")
+    bench.hops.release(bench.hops.acquire(SOURCE, "192.0.2.1", 1), 1, 0.0)
+    bench.hops.expire(60.0)
+    again = bench.hops.acquire(SOURCE, "192.0.2.2", 2)
+    bench.neighbour("10.0.0.254")
+    assert bench.hops.ready(again)
+    assert int(bench.table[again.index]["vlan"]) == 0
+
+
+def test_neighbours_of_ipv6_are_next_hops_like_others(bench: Bench) -> None:
+    bench.kernel.routes["2001:db8::1"] = Route(7, "fe80::1")
+    destination = bench.hops.acquire("2001:db8:1::1", "2001:db8::1", 1)
+    assert bench.kernel.resolving == [(7, "fe80::1")]
+    bench.neighbour("fe80::1")
+    assert bench.hops.ready(destination)

@@ -14,8 +14,10 @@ from relay.nic.links import Address, Link
 MAC = bytes(6)
 
 
-def link(index: int, name: str, kind: str = "", *, master: int = 0, lower: int = 0, mac: bytes = MAC) -> Link:
-    return Link(index, name, kind, mac, 1500, True, True, name == "lo", lower, master)
+def link(
+    index: int, name: str, kind: str = "", *, master: int = 0, lower: int = 0, vlan: int = 0, mac: bytes = MAC
+) -> Link:
+    return Link(index, name, kind, mac, 1500, True, True, name == "lo", lower, master, vlan)
 
 
 HOST = {
@@ -27,9 +29,12 @@ HOST = {
         link(4, "bond0", "bond"),
         link(5, "slave0", master=4),
         link(6, "slave1", master=4),
-        link(7, "eth0.100", "vlan", lower=2),
+        link(7, "eth0.100", "vlan", lower=2, vlan=100),
         link(8, "tun0", "tun", mac=b""),
         link(9, "dummy0", "dummy"),
+        link(10, "eth0.100.5", "vlan", lower=7, vlan=5),
+        link(11, "bond0.5", "vlan", lower=4, vlan=5),
+        link(12, "eth0.900", "vlan", lower=2),
     )
 }
 
@@ -40,7 +45,10 @@ HOST = {
         ([2], ["eth0"]),
         ([4], ["slave0", "slave1"]),
         ([2, 4], ["eth0", "slave0", "slave1"]),
-        ([7], ["eth0.100"]),
+        ([7], ["eth0"]),
+        ([2, 7, 10], ["eth0"]),
+        ([11], ["slave0", "slave1"]),
+        ([12], ["eth0.900"]),
         ([1, 8, 99], []),
     ],
 )
@@ -48,9 +56,14 @@ def test_the_lowest_devices_are_attached_to(devices: list[int], names: list[str]
     assert sorted(point.name for point in attach_points(HOST, devices).values()) == names
 
 
-def test_a_vlan_device_takes_generic_xdp_only() -> None:
-    assert attach_points(HOST, [7])[7].generic == "eth0.100 is a vlan device"
-    assert attach_points(HOST, [2])[2].generic == ""
+def test_a_vlan_whose_tags_the_program_does_not_write_takes_generic_xdp_only() -> None:
+    assert attach_points(HOST, [12])[12].generic == "eth0.900 is a vlan device"
+    assert attach_points(HOST, [7])[2].generic == ""
+
+
+def test_a_lower_device_that_is_not_here_ends_the_way_down() -> None:
+    """It may be in another network namespace."""
+    assert set(attach_points({7: HOST[7]}, [7])) == {7}
 
 
 def address(ip: str, ifindex: int) -> Address:
@@ -126,6 +139,7 @@ class Bench:
 def test_native_where_it_works() -> None:
     bench = Bench()
     assert bench.place(2, 3) == {2: XdpMode.NATIVE, 3: XdpMode.NATIVE}
+    assert bench.placement.names() == {"eth0", "eth1"}
     assert not any("not native" in line for line in bench.placement.describe())
 
 
