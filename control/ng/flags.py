@@ -33,13 +33,16 @@ def parse_options(body: Mapping[str, Any], controller: str = "", before: Sequenc
         if key in _WORDS and type(value) is str:  # most of every request, so without a taker
             if value:
                 setattr(options, _WORDS[key], value)
-        else:
+        elif (take := _KEYS.get(key)) is None:
             _take(options, key, value)
+        elif not take(options, value):
+            options.ignored += 1
     return options
 
 
 def _take(options: Options, key: str, value: object) -> None:
-    take = _KEYS.get(key) or _KEYS.get(plain(key))
+    """Put one key's value into the options, in whatever spelling."""
+    take = _KEYS.get(plain(key))
     if take is None or not take(options, value):
         options.ignored += 1
 
