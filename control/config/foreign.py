@@ -28,8 +28,8 @@ _GROUPS = (
     _Group(
         "one event loop serves all commands, and the kernel forwards media on the cores it arrives at",
         "num-threads num-media-threads media-num-threads http-threads redis-num-threads thread-stack scheduling "
-        "priority idle-scheduling idle-priority socket-cpu-affinity",
-        "poller-per-thread",
+        "priority idle-scheduling idle-priority socket-cpu-affinity max-recv-iters",
+        "poller-per-thread io-uring",
     ),
     _Group(
         "media is taken before any firewall sees it, so no rule is needed or made",
@@ -50,14 +50,16 @@ _GROUPS = (
     ),
     _Group(
         "no call is recorded",
-        "recording-dir recording-method recording-format",
+        "recording-dir recording-method recording-format vsc-start-rec vsc-stop-rec vsc-start-stop-rec vsc-pause-rec "
+        "vsc-pause-resume-rec vsc-start-pause-resume-rec",
     ),
     _Group("loss, jitter and duplicates of all streams are measured in any case", "", "measure-rtp"),
     _Group(
         "no codec is converted and no media is made or changed: it passes as it comes",
         "dtx-delay max-dtx dtx-buffer dtx-lag dtx-shift dtx-cn-params amr-dtx silence-detect cn-payload jitter-buffer "
-        "mysql-host mysql-port mysql-user mysql-pass mysql-query",
-        "codecs jb-clock-drift",
+        "mysql-host mysql-port mysql-user mysql-pass mysql-query audio-player audio-buffer-length audio-buffer-delay "
+        "kernel-player kernel-player-media moh-max-duration moh-max-repeats moh-attr-name rtcp-interval",
+        "codecs jb-clock-drift player-cache moh-prevent-double-hold",
     ),
     _Group(
         "DTMF passes as it comes and is not watched",
@@ -74,7 +76,7 @@ _GROUPS = (
         "graphite:g graphite-interval:G graphite-prefix graphite-timeout homer homer-protocol homer-id mos "
         "log-facility-rtcp mqtt-host mqtt-port mqtt-id mqtt-keepalive mqtt-user mqtt-pass mqtt-cafile mqtt-capath "
         "mqtt-certfile mqtt-keyfile mqtt-publish-qos mqtt-publish-topic mqtt-publish-interval mqtt-publish-scope",
-        "homer-enable-ng",
+        "homer-enable-ng homer-disable-rtcp-stats",
     ),
     _Group(
         "the log has one level, log-level, one form and one place; each call ends with one line in it",
@@ -83,7 +85,7 @@ _GROUPS = (
         "log-level-crypto log-level-srtp log-level-internals log-level-http log-level-control log-level-dtx",
         "split-logs",
     ),
-    _Group("replies to the proxy go out unmarked", "control-tos"),
+    _Group("replies to the proxy go out as any other packet of this host", "control-tos control-pmtu"),
     _Group("SDP that cannot be read is always refused, and odd lines of it pass", "", "reject-invalid-sdp"),
     _Group("the relay gives its own name", "software-id"),
     _Group("the Janus protocol is not spoken", "janus-secret"),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from control.__main__ import main as hairpin
 from control.check import main as check
-from control.config import Config, ConfigError, examine, load
+from control.config import Config, ConfigError, examine, load, options
+from control.config.foreign import FOREIGN
 from control.config.show import settings
 
 NOWHERE = Path("/nonexistent/hairpin.conf")
@@ -111,6 +114,23 @@ def test_the_peers_packaged_file_runs_the_relay(tmp_path: Path) -> None:
         "recording-method",
     ]
     assert load(["--config-section=rtpengine-testing", "--config-file", str(path)], NOWHERE).instance == 0
+
+
+def test_every_option_of_the_peer_is_known_by_its_names() -> None:
+    program = shutil.which("rtpengine")
+    if program is None:
+        pytest.skip("rtpengine is missing: apt-get install rtpengine-daemon")
+    text = subprocess.run([program, "--help-all"], capture_output=True, text=True, check=True).stdout
+    theirs = re.findall(r"^  (?:-(\w), )?--([a-z0-9-]+)(=?)", text, re.MULTILINE)
+    ours = {name: (given.short, given.metavar is not None) for name, given, _ in options()}
+    ours |= {one.name: (one.short, not one.switch) for one in FOREIGN.values()}
+    assert len(theirs) > 100
+    for short, name, valued in theirs:
+        if name not in ("help", "version", "config-file", "config-section"):
+            known = ours.get(name)
+            assert known is not None, f"--{name} is not known"
+            assert known[0] == (short or None), f"--{name}"
+            assert known[1] or not valued, f"--{name} takes a value there"
 
 
 def test_called_by_the_peers_name_it_is_the_relay(capsys: pytest.CaptureFixture[str]) -> None:
