@@ -55,7 +55,7 @@ class Dataplane(Protocol):
         """Packets admitted at one port: the cheap half of `state`, for the timers."""
 
     def octets(self) -> int:
-        """UDP payload admitted at all ports since the start, those of ended calls included: what bandwidth is told by."""
+        """UDP payload admitted at all ports since the start, also of ended calls: what bandwidth is told by."""
 
     def rules(self) -> list[Endpoint]:
         """The local endpoints that have a rule in force, for operators and tests."""
