@@ -146,6 +146,18 @@ def test_a_call_between_two_telephones_of_this_machine(host: Host, proxy: Proxy,
     assert relay.end() == 0
 
 
+def test_a_call_between_the_families(host: Host, proxy: Proxy, phone: OpenPhone) -> None:
+    relay = Relay(host, "--interface=127.0.0.1", "--interface=::1").ready()
+    a, b = phone("127.0.0.1", 4000), phone("::1", 5000)
+    call = {"call_id": "call", "from_tag": "a"}
+    for_b = place_in(proxy.ask("offer", **call, sdp=body("127.0.0.1", 4000), address_family="IP6")["sdp"])
+    for_a = place_in(proxy.ask("answer", **call, to_tag="b", sdp=body("::1", 5000))["sdp"])
+    assert (for_a.ip, for_b.ip) == ("127.0.0.1", "::1")
+    assert passes(a, for_a, b) == for_b
+    assert passes(b, for_b, a) == for_a
+    assert relay.end() == 0
+
+
 def test_a_telephone_behind_nat_and_rtcp(host: Host, proxy: Proxy, phone: OpenPhone) -> None:
     relay = Relay(host, "--interface=127.0.0.1", "--tos=184").ready()
     a, b, b_rtcp = phone("127.0.0.9", 61000), phone("127.0.0.1", 5000), phone("127.0.0.1", 5001)
