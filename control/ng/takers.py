@@ -245,8 +245,11 @@ def family(options: Options, value: object) -> bool:
 
 
 def direction(options: Options, value: object) -> bool:
-    options.direction = (*options.direction, *words(value))[:2]
-    return bool(options.direction)
+    """Both names in a list or, twice, one name; a third begins anew."""
+    names = words(value)
+    so_far = options.direction if len(options.direction) + len(names) <= 2 else ()
+    options.direction = (*so_far, *names)[:2]
+    return bool(names)
 
 
 def interface(*places: int) -> Taker:

@@ -11,12 +11,25 @@ from typing import NamedTuple
 
 from relay.types import Direction, PayloadType
 
-__all__ = ["CANDIDATES", "CONSUMED", "DIRECTIONS", "HEAD", "TAIL", "Attribute", "Attributes", "attributes", "number"]
+__all__ = [
+    "CANDIDATES",
+    "CONSUMED",
+    "DIRECTIONS",
+    "HEAD",
+    "MIDDLE",
+    "TAIL",
+    "Attribute",
+    "Attributes",
+    "attributes",
+    "number",
+]
 
 HEAD = ("mid", "label")
 """Attributes written right behind c= and b=; all a rejected section keeps."""
 PER_FORMAT = frozenset({"rtpmap", "fmtp", "rtcp-fb"})
 """Attributes that start with a payload type and are grouped by it."""
+MIDDLE = "extmap"
+"""Header extensions are written behind the payload types."""
 TAIL = (
     "crypto",
     "setup",
@@ -34,7 +47,7 @@ CANDIDATES = frozenset({"candidate", "end-of-candidates", "remote-candidates"})
 CONSUMED = frozenset({"bundle-only", "rtcp", "rtcp-mux", "rtcp-mux-only"}) | CANDIDATES
 """Attributes the relay writes itself or not at all. rtcp-mux-only (RFC 8858) says that there is no port beside it."""
 DIRECTIONS = {direction.value: direction for direction in Direction}
-PLACED = frozenset(HEAD) | frozenset(TAIL) | CONSUMED | frozenset(DIRECTIONS)
+PLACED = frozenset({*HEAD, MIDDLE, *TAIL}) | CONSUMED | frozenset(DIRECTIONS)
 
 MAX_CLOCK = 10_000_000
 """Hz; no RTP clock is faster than a video's 90 kHz or a raw audio's few hundred."""
@@ -81,13 +94,16 @@ class Attributes:
         self.rtpmaps: dict[str, list[str]] = {}
         """Lines by payload type."""
         self.details: dict[str, list[str]] = {}
-        """The other lines about a payload type."""
+        """The other lines about a payload type, format parameters first."""
         self.placed: dict[str, list[str]] = {}
         """Lines that rewriting has a place for, by name."""
         self.others: list[Attribute] = []
         for line in lines:
             name, _, value = line[2:].partition(":")
             self._add(Attribute(name, line), value)
+        for details in self.details.values():
+            if len(details) > 1:
+                details.sort(key=_is_feedback)
 
     def _add(self, attribute: Attribute, value: str) -> None:
         name, line = attribute
@@ -119,6 +135,10 @@ class Attributes:
             payload_type = _payload_type(written, text) if len(line) <= MAX_RTPMAP else None
             if payload_type is not None:
                 self.payload_types[written] = payload_type
+
+
+def _is_feedback(line: str) -> bool:
+    return line.startswith("a=rtcp-fb:")
 
 
 _kept = lru_cache(maxsize=1024)(Attributes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from control.sdp.attributes import CANDIDATES, CONSUMED, DIRECTIONS, HEAD, TAIL, Attributes
+from control.sdp.attributes import CANDIDATES, CONSUMED, DIRECTIONS, HEAD, MIDDLE, TAIL, Attributes
 from control.sdp.model import (
     MediaSection,
     Origin,
@@ -65,9 +65,7 @@ def _session(session: SessionDescription, media: Sequence[LocalMedia], options: 
     return lines
 
 
-def _origin(
-    session: SessionDescription, origin: Origin, media: Sequence[LocalMedia], options: RewriteOptions
-) -> str:
+def _origin(session: SessionDescription, origin: Origin, media: Sequence[LocalMedia], options: RewriteOptions) -> str:
     """The o= line; with `replace_origin` its address is that of the first live section."""
     if options.replace_origin:
         for section, local in zip(session.media, media, strict=True):
@@ -126,7 +124,7 @@ def _m_line(section: MediaSection, port: int, local: LocalMedia) -> str:
 def _rtp_attributes(
     lines: list[str], section: MediaSection, local: LocalMedia, options: RewriteOptions, dropped: frozenset[str]
 ) -> None:
-    """Attributes of an RTP section: by payload type, then unknown ones in their order, then those with a place.
+    """Attributes of an RTP section: by payload type, extensions, unknown ones in their order, those with a place.
 
     A payload type's rtpmap comes first and is never absent for a static type.
     """
@@ -139,6 +137,8 @@ def _rtp_attributes(
         lines += rtpmaps.get(number) or STATIC_RTPMAPS.get(number, ())
         if number in details:
             lines += details[number]
+    if MIDDLE in placed:
+        lines += placed[MIDDLE]
     lines += [line for name, line in attributes.others if name not in dropped]
     _direction(lines, attributes, local, options)
     _rtcp(lines, local, options)

@@ -176,8 +176,8 @@ def test_a_browser_with_ice_removed() -> None:
         c=IN IP4 198.51.100.1
         a=mid:0
         a=rtpmap:111 opus/48000/2
-        a=rtcp-fb:111 transport-cc
         a=fmtp:111 minptime=10;useinbandfec=1
+        a=rtcp-fb:111 transport-cc
         a=rtpmap:63 red/48000/2
         a=fmtp:63 111/111
         a=rtpmap:0 PCMU/8000
@@ -303,9 +303,9 @@ def test_rtpmap_comes_first_of_each_payload_type_and_the_rest_in_order() -> None
         "a=rtpmap:0 PCMU/8000",
         "a=fmtp:0 y",
         "a=rtpmap:96 a/8000",
-        "a=rtcp-fb:96 nack",
         "a=fmtp:96 x=1",
         "a=fmtp:96 z=2",
+        "a=rtcp-fb:96 nack",
         "a=x:96",
     ]
 
@@ -346,6 +346,11 @@ def test_attributes_with_a_place_come_in_their_order_behind_the_others() -> None
     for order in itertools.islice(itertools.permutations(["a=unknown", "a=mid:m", *tail[2:]]), 0, 5000, 97):
         out = written(head(*order, *tail[:2]))
         assert out[6:] == ["a=mid:m", "a=rtpmap:0 PCMU/8000", "a=unknown", "a=sendrecv", "a=rtcp:30001", *tail]
+
+
+def test_header_extensions_come_before_unknown_attributes() -> None:
+    out = written(head("a=unknown", "a=extmap:2 urn:b", "a=ssrc:1 cname:x", "a=extmap:1 urn:a"))
+    assert out[7:11] == ["a=extmap:2 urn:b", "a=extmap:1 urn:a", "a=unknown", "a=ssrc:1 cname:x"]
 
 
 def test_a_rejected_section_keeps_what_names_it_and_its_formats() -> None:
