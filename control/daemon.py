@@ -207,6 +207,7 @@ class Relay:
 
         Raises HairpinError, with no change.
         """
+        self.plane.deny(config.deny_peer)
         self.transports.renew(config)
         if grown:
             self.ports.grow(grown)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 
 from relay.dataplane import Dataplane
 from relay.types import Carries, Endpoint, Path, Rule, StreamState, Treatment
@@ -238,6 +239,28 @@ class ForwardingContract(DataplaneContract):
         arrive(self.facing_alice, moved, RTP)
         arrive(self.facing_bob, self.BOB, RTP)
         assert reached(moved) == [(RTP, self.facing_alice)]
+
+    def test_nothing_is_sent_to_networks_that_are_denied_later(
+        self, plane: Dataplane, arrive: Arrive, reached: Reached
+    ) -> None:
+        reached(self.BOB)
+        plane.install(self.pair(self.ALICE, self.BOB))
+        plane.deny([ip_network(self.BOB.ip)])
+        arrive(self.facing_alice, self.ALICE, RTP)
+        assert reached(self.BOB) == []
+        assert plane.state(self.facing_alice).path is Path.REFUSED
+        plane.deny([])
+        arrive(self.facing_alice, self.ALICE, RTP)
+        assert reached(self.BOB) == [(RTP, self.facing_bob)]
+
+    def test_what_was_learned_is_denied_later_too(self, plane: Dataplane, arrive: Arrive, reached: Reached) -> None:
+        moved = Endpoint(self.ALICE.ip, self.ALICE.port + 100)
+        reached(moved)
+        plane.install(self.pair(self.ALICE, self.BOB))
+        arrive(self.facing_alice, moved, RTP)
+        plane.deny([ip_network(moved.ip)])
+        arrive(self.facing_bob, self.BOB, RTP)
+        assert reached(moved) == []
 
     def test_a_party_with_one_port_talks_to_one_with_two(
         self, plane: Dataplane, arrive: Arrive, reached: Reached

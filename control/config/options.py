@@ -264,6 +264,7 @@ class Config:
         "NET[,NET]",
         shown="none",
         repeat=True,
+        live=True,
     )
     socket: str = option(
         "", str, "operators' socket", "PATH", shown="in /run/hairpin, or $XDG_RUNTIME_DIR/hairpin without root"

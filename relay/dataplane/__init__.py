@@ -7,6 +7,7 @@ keeps rules and forwards nothing (tests, dry run). One contract test suite runs 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 
 from relay.types import Endpoint, Rule, StreamState
@@ -56,6 +57,12 @@ class Dataplane(Protocol):
 
     def octets(self) -> int:
         """UDP payload admitted at all ports since the start, also of ended calls: what bandwidth is told by."""
+
+    def deny(self, networks: Iterable[IPv4Network | IPv6Network]) -> None:
+        """Never send to these networks, besides unsafe ones; in place of those that were denied before.
+
+        It holds for rules in force and for what they have learned. Raises DataplaneError, with no change.
+        """
 
     def rules(self) -> list[Endpoint]:
         """The local endpoints that have a rule in force, for operators and tests."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from ipaddress import IPv4Network, IPv6Network
 from operator import attrgetter
 
 from relay.dataplane import Listener
@@ -72,6 +73,9 @@ class MemoryDataplane:
         """Packets admitted at one port."""
         found = self._states.get(local)
         return found.packets if found is not None else 0
+
+    def deny(self, networks: Iterable[IPv4Network | IPv6Network]) -> None:
+        """Nothing is sent anywhere."""
 
     def octets(self) -> int:
         """UDP payload that arrived at ports with a rule."""

@@ -78,6 +78,7 @@ class XdpDataplane:
 
     def __init__(self, settings: XdpSettings) -> None:
         self._settings = settings
+        self._deny = settings.deny
         self._held = ExitStack()
         self._running = False
 
@@ -107,6 +108,16 @@ class XdpDataplane:
     def remove(self, locals_: Iterable[Endpoint], linger: float) -> None:
         """Take rules out of force; for `linger` seconds their ports drop in silence."""
         self._table.remove(locals_, linger)
+
+    def deny(self, networks: Iterable[Network]) -> None:
+        """Never send to these networks from here on. Raises DataplaneError where the program has no room for them."""
+        before, self._deny = self._deny, tuple(networks)
+        try:
+            self._table.screen_again(self._screen())
+        except DataplaneError:
+            self._deny = before
+            self._screen_again()
+            raise
 
     def packets(self, local: Endpoint) -> int:
         """Packets admitted at one port, 0 where there is no rule."""
@@ -259,7 +270,7 @@ class XdpDataplane:
                 raise DataplaneError(f"media address {ip} is on no interface of this host: add it, or name another")
 
     def _screen(self) -> Screen:
-        networks = denied_networks(self._settings.deny, self._settings.addresses, self._watch.addresses)
+        networks = denied_networks(self._deny, self._settings.addresses, self._watch.addresses)
         for denied in self._denied:
             denied.set(networks)
         return Screen(networks)

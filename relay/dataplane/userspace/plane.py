@@ -69,6 +69,7 @@ class UserspaceDataplane:
 
     def __init__(self, settings: UserspaceSettings) -> None:
         self._settings = settings
+        self._deny = settings.deny
         self._ports: dict[Endpoint, Port] = {}
         self._sockets: dict[Endpoint, LocalSocket] = {}
         self._lingering: dict[Endpoint, object] = {}
@@ -150,6 +151,11 @@ class UserspaceDataplane:
         """Packets admitted at one port."""
         port = self._ports.get(local)
         return port.packets if port is not None else 0
+
+    def deny(self, networks: Iterable[Network]) -> None:
+        """Never send to these networks from here on."""
+        self._deny = tuple(networks)
+        self._screen_again()
 
     def octets(self) -> int:
         """UDP payload admitted at all ports since the start."""
@@ -234,7 +240,7 @@ class UserspaceDataplane:
     def _own_screen(self) -> Screen:
         kernel = Rtnetlink()
         try:
-            return Screen(denied_networks(self._settings.deny, self._settings.addresses, kernel.addresses()))
+            return Screen(denied_networks(self._deny, self._settings.addresses, kernel.addresses()))
         finally:
             kernel.close()
 
@@ -243,6 +249,9 @@ class UserspaceDataplane:
         assert self._changes is not None
         with contextlib.suppress(Overrun):  # what changed is read below in any case
             self._changes.read()
+        self._screen_again()
+
+    def _screen_again(self) -> None:
         self._screen = self._own_screen()
         for port in self._ports.values():
             port.aim(port.wanted, port.target_generation, self._refusal(port.rule, port.wanted))

@@ -51,17 +51,8 @@ def test_options_that_hold_no_place_nor_resource_are_live() -> None:
     assert waits == {
         *("interface", "port-min", "port-max", "attach", "max-addresses", "dataplane", "no-fallback", "table"),
         *("listen-ng", "listen-tcp-ng", "listen-http", "listen-https"),
-        *(
-            "socket",
-            "pidfile",
-            "foreground",
-            "log-stderr",
-            "no-log-timestamps",
-            "log-facility",
-            "port-rate",
-            "slow-rate",
-            "deny-peer",
-        ),
+        *("socket", "pidfile", "foreground", "log-stderr", "no-log-timestamps", "log-facility"),
+        *("port-rate", "slow-rate"),
     }
 
 
