@@ -226,7 +226,7 @@ class _CallReport:
                     name = str(state.ssrc)
                     if name not in found or found[name]["packets"] < state.packets:
                         found[name] = self.source(state.ssrc, state, theirs.heard)
-        return write(found)
+        return write(found) if found else "de"
 
     def source(self, ssrc: int, state: StreamState, heard: Heard | None) -> Report:
         report: Report = {"bytes": state.bytes, "packets": state.packets, "cumulative loss": max(state.lost, 0)}
