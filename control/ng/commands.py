@@ -29,6 +29,8 @@ Note = Callable[[Mapping[str, Any], Endpoint, Reply, str], None]
 Handler = Callable[[Options, float, int], Reply]
 """Options, time, and the bytes that a report may take."""
 
+MAX_SOURCES = 256
+"""Controllers whose commands are counted apart."""
 NOT_FOUND = "Call-ID not found or tags didn't match"
 NOT_RECORDED = "nothing is recorded: this relay does not record"
 NOT_DONE = {
@@ -80,6 +82,8 @@ class Commands:
         """Keys and flags that meant nothing here, in all requests."""
         self.counts: dict[str, Counter[str]] = {}
         """Commands and errors, by the address they came from."""
+        self.forgotten: Counter[str] = Counter()
+        """Those of addresses that had to make room for others."""
         self.templates = Templates({})
         """Flags of the configuration."""
         self._note = note
@@ -145,9 +149,9 @@ class Commands:
         return handler
 
     def _new_source(self, ip: str) -> Counter[str]:
-        """Room for one more controller; when there are too many, the counts of the oldest are forgotten."""
-        while len(self.counts) >= 256:
-            del self.counts[next(iter(self.counts))]
+        """Room for one more controller; when there are too many, the oldest is no longer told apart."""
+        while len(self.counts) >= MAX_SOURCES:
+            self.forgotten.update(self.counts.pop(next(iter(self.counts))))
         return self.counts.setdefault(ip, Counter())
 
     # -- one method per command
@@ -204,7 +208,7 @@ class Commands:
 
     def _statistics(self, options: Options, now: float, room: int) -> Reply:
         room = max(room, rooms.LARGEST)
-        reply = statistics(self.registry, self.counts, now - self.started, room)
+        reply = statistics(self.registry, self.counts, self.forgotten, now - self.started, room)
         reply["result"] = "ok"
         return reply
 

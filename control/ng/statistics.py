@@ -54,8 +54,13 @@ REASONS = {
 }
 
 
-def statistics(registry: Registry, commands: Mapping[str, Counter[str]], uptime: float, room: int) -> Report:
-    """The statistics and, where not all proxies fit into `room` bytes, the `warning` that they are cut."""
+def statistics(
+    registry: Registry, commands: Mapping[str, Counter[str]], others: Counter[str], uptime: float, room: int
+) -> Report:
+    """The statistics and, where not all proxies fit into `room` bytes, the `warning` that they are cut.
+
+    `commands` are counted by the address of the proxy, `others` are those of addresses that are not told apart.
+    """
     found: Report = {
         "currentstatistics": {
             "sessionsown": registry.standing,
@@ -68,7 +73,7 @@ def statistics(registry: Registry, commands: Mapping[str, Counter[str]], uptime:
         "transcoders": [],
         "dataplane": {"name": registry.plane.name, **registry.plane.counters()},
     }
-    control = found["controlstatistics"] = _control(commands)
+    control = found["controlstatistics"] = _control(commands, others)
     told = len(control["proxies"])
     while not rooms.fits(write(found), room) and control["proxies"]:
         control["proxies"] = control["proxies"][: len(control["proxies"]) // 2]
@@ -96,9 +101,9 @@ def _total(registry: Registry, uptime: float) -> Report:
     }
 
 
-def _control(commands: Mapping[str, Counter[str]]) -> Report:
+def _control(commands: Mapping[str, Counter[str]], others: Counter[str]) -> Report:
     """What was asked for, in all and by each proxy, those that ask most first."""
-    total: Counter[str] = Counter()
+    total = Counter(others)
     for counts in commands.values():
         total.update(counts)
     busiest = sorted(commands.items(), key=lambda one: -one[1].total())
