@@ -32,21 +32,27 @@ static __always_inline bool is_expected(const struct turn *turn, __u64 source)
 
 /* Go on with an admitted packet, counted; else drop it. */
 static __always_inline int admit(struct xdp_md *ctx, const struct packet *packet,
-				 const struct turn *turn, bool wire)
+				 struct turn *turn, bool wire)
 {
-	__u64 source = turn->saddr | (__u64)turn->sport << 32;
 	struct hp_rule *r = turn->rule;
 	__u32 packets = r->packets;
+	__u64 source;
 	int reason;
 
 	if (!(turn->flags & HP_LIVE))
 		return drop(turn->index, HP_COUNT_closed);
 	if (too_many(r, packets))
 		return drop(turn->index, HP_COUNT_rate);
+	if (turn->from6)
+		turn->saddr = expected_token(r, turn->from6);
+	source = turn->saddr | (__u64)turn->sport << 32;
 	if (!is_expected(turn, source)) {
-		reason = learn(ctx, turn->index, turn->control, source, wire);
+		reason = learn(ctx, turn->index, turn->control, wire ? source | FROM_WIRE : source,
+			       turn->from6);
 		if (reason)
 			return drop(turn->index, reason);
+		if (turn->from6)
+			turn->saddr = expected_token(r, turn->from6);
 	}
 	__sync_fetch_and_add(&r->packets, 1);
 	__sync_fetch_and_add(&r->bytes, packet->payload);

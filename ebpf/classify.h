@@ -19,7 +19,7 @@ enum class {
  */
 static __always_inline enum class classify(const struct packet *packet, __u16 flags)
 {
-	const __u8 *payload = (void *)(packet->udp + 1);
+	const __u8 *payload = payload_of(packet);
 
 	if (packet->payload < 2 || (void *)(payload + 2) > packet->end)
 		return IS_OTHER;
@@ -28,6 +28,8 @@ static __always_inline enum class classify(const struct packet *packet, __u16 fl
 			return IS_RTCP;
 		return flags & HP_RTP ? IS_RTP : IS_OTHER;
 	}
+	if (!(flags & (HP_RTP | HP_RTCP)))
+		return IS_OTHER;
 	if (payload[0] <= 3)
 		return IS_STUN;
 	return payload[0] >= 20 && payload[0] <= 63 ? IS_DTLS : IS_OTHER;
@@ -44,7 +46,7 @@ static __always_inline void copy_rtcp(struct xdp_md *ctx, const struct packet *p
 		return;
 	if (!within_budget(c))
 		count(HP_COUNT_copies_held);
-	else if (copy_up(ctx, HP_COPY_RTCP, turn->index, packet->total))
+	else if (copy_up(ctx, HP_COPY_RTCP, turn->index, packet->total, packet->offset))
 		count(HP_COUNT_rtcp_copied);
 }
 
@@ -52,7 +54,7 @@ static __always_inline void copy_rtcp(struct xdp_md *ctx, const struct packet *p
 static __always_inline void observe(struct xdp_md *ctx, const struct packet *packet,
 				    const struct turn *turn, __u32 packets)
 {
-	const struct rtp_header *rtp = (void *)(packet->udp + 1);
+	const struct rtp_header *rtp = payload_of(packet);
 	enum class class;
 
 	if (!(turn->flags & (HP_RTP | HP_RTCP)))

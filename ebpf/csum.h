@@ -6,11 +6,11 @@
 #ifndef HAIRPIN_CSUM_H
 #define HAIRPIN_CSUM_H
 
-#include "parse.h"
+#include "find.h"
 
 #define CSUM_WORDS	1152	/* 8-byte words of a jumbo frame */
 
-/* Of a sum below 2^35, which no few words of headers reach. */
+/* Of a sum below 2^40, which no few words of headers reach. */
 static __always_inline __u16 csum_fold(__u64 sum)
 {
 	sum = (sum & 0xffff) + (sum >> 16);
@@ -35,9 +35,45 @@ static __always_inline __u16 csum_apply(__u16 check, __u64 change)
 	return ~csum_fold((__u16)~check + change);
 }
 
+/* As it stands in a UDP header, where 0 says there is none. */
+static __always_inline __u16 csum_udp(__u64 sum)
+{
+	return (__u16)~csum_fold(sum) ?: 0xffff;
+}
+
+static __always_inline __u64 csum_ip6(const void *address)
+{
+	const word32 *word = address;
+
+	return (__u64)word[0] + word[1] + word[2] + word[3];
+}
+
+static __always_inline __u64 csum_change_ip6(const void *before, const void *after)
+{
+	return 4 * 0xffffffffULL - csum_ip6(before) + csum_ip6(after);
+}
+
 static __always_inline __u64 csum_pseudo(__be32 saddr, __be32 daddr, __be16 length)
 {
 	return (__u64)saddr + daddr + bpf_htons(IPPROTO_UDP) + length;
+}
+
+static __always_inline __u64 csum_pseudo6(const struct ipv6hdr *ip, __be16 length)
+{
+	return csum_ip6(&ip->saddr) + csum_ip6(&ip->daddr) + bpf_htons(IPPROTO_UDP) + length;
+}
+
+/* Whether a UDP datagram carries the sum of its pseudo-header alone. */
+static __always_inline bool is_partial(const struct packet *packet)
+{
+	const struct udphdr *udp = packet->udp;
+	__u64 pseudo;
+
+	if (packet->is_ip6)
+		pseudo = csum_pseudo6(packet->ip6, udp->len);
+	else
+		pseudo = csum_pseudo(packet->ip->saddr, packet->ip->daddr, udp->len);
+	return udp->check == csum_fold(pseudo);
 }
 
 /* The last 1 to 7 bytes as a word whose missing bytes are 0. */
@@ -64,7 +100,7 @@ __attribute__((noinline)) int csum_bytes(struct xdp_md *ctx, __u32 offset, __u32
 	void *at = (void *)(long)ctx->data;
 	__u64 sum, word;
 
-	if (offset > 128 || length > CSUM_WORDS * 8)
+	if (offset > CSUM_WORDS * 8 || length > CSUM_WORDS * 8)
 		return -1;
 	at += offset;
 	sum = csum_tail(at + length / 8 * 8, end, length % 8);

@@ -3,7 +3,7 @@
 #ifndef HAIRPIN_EVENTS_H
 #define HAIRPIN_EVENTS_H
 
-#include "parse.h"
+#include "find.h"
 
 static __always_inline void count(enum hp_counter which)
 {
@@ -60,21 +60,21 @@ static __always_inline void tell(struct hp_cold *c, __u32 index, __u32 kind, __u
 	bpf_ringbuf_submit(event, 0);
 }
 
-/* Fill and submit a reserved record of `room` bytes for the packet. */
-static __always_inline bool submit_copy(struct xdp_md *ctx, struct hp_copy *copy,
-					__u32 kind, __u32 index, __u32 length)
+/* Fill and submit a reserved record. */
+static __always_inline bool submit_copy(struct xdp_md *ctx, struct hp_copy *copy, __u64 what,
+					__u32 index, __u32 length, __u32 offset)
 {
 	if (!copy) {
 		count(HP_COUNT_copies_full);
 		return false;
 	}
-	copy->kind = kind;
+	copy->kind = what;
 	copy->index = index;
 	copy->length = length;
 	copy->ifindex = ctx->ingress_ifindex;
-	copy->mtu = 0;
+	copy->mtu = what >> 32;
 	copy->zero = 0;
-	if (bpf_xdp_load_bytes(ctx, sizeof(struct ethhdr), copy + 1, length)) {
+	if (bpf_xdp_load_bytes(ctx, offset, copy + 1, length)) {
 		bpf_ringbuf_discard(copy, 0);
 		return false;
 	}
@@ -83,10 +83,12 @@ static __always_inline bool submit_copy(struct xdp_md *ctx, struct hp_copy *copy
 }
 
 /*
- * A copy of the packet from its IP header, `length` bytes, for user space.
- * The ring takes records of a size known to the verifier: small or large.
+ * A copy of the packet for user space, `length` bytes from its IP header, which
+ * is at `offset`. `what` is the kind, and in its upper half what hp_copy.mtu
+ * says. The ring takes records of a size known to the verifier: small or large.
  */
-__attribute__((noinline)) int copy_up(struct xdp_md *ctx, __u32 kind, __u32 index, __u32 length)
+__attribute__((noinline)) int copy_up(struct xdp_md *ctx, __u64 what, __u32 index, __u32 length,
+				      __u32 offset)
 {
 	const __u64 small = sizeof(struct hp_copy) + HP_COPY_SMALL;
 	const __u64 large = sizeof(struct hp_copy) + HP_COPY_LARGE;
@@ -98,9 +100,10 @@ __attribute__((noinline)) int copy_up(struct xdp_md *ctx, __u32 kind, __u32 inde
 	if (length > HP_COPY_LARGE)
 		return false;
 	if (length <= HP_COPY_SMALL)
-		return submit_copy(ctx, bpf_ringbuf_reserve(&copies, small, 0), kind, index,
-				   length);
-	return submit_copy(ctx, bpf_ringbuf_reserve(&copies, large, 0), kind, index, length);
+		return submit_copy(ctx, bpf_ringbuf_reserve(&copies, small, 0), what, index,
+				   length, offset);
+	return submit_copy(ctx, bpf_ringbuf_reserve(&copies, large, 0), what, index, length,
+			   offset);
 }
 
 #endif

@@ -25,6 +25,11 @@
  * With media handover any source displaces a closed one. A source that does
  * not displace is foreign: forwarded, or dropped under strict-source once the
  * window is closed.
+ *
+ * A party with RTP and RTCP on one port is learned at that port alone, for
+ * both rules that send to it: b, and the one of the port above (HP_SPLIT),
+ * whose signalled word bears the same generation. What comes to the port above
+ * a is foreign, for its mirror says HP_JOINED.
  */
 #ifndef HAIRPIN_LEARN_H
 #define HAIRPIN_LEARN_H
@@ -33,7 +38,7 @@
 
 #define WORD_ENDPOINT	0xffffffffffffULL	/* address and port of a word */
 #define WORD_TAG	48
-#define WORD_CLOSED	((__u64)HP_WEAK << WORD_TAG)
+#define FROM_WIRE	(1ULL << WORD_TAG) /* beside an endpoint, for learn() */
 #define SCORE_ADDRESS	2
 #define SCORE_PORT	1
 #define SCORE_EXACT	3
@@ -41,15 +46,18 @@
 
 struct lesson {
 	__u32 index;		/* of rule a */
+	__u32 b_index;
 	__u16 flags;
 	__u16 generation;
-	__u64 source;		/* endpoint */
+	__u64 source;		/* endpoint; its token is 0 if it has none */
 	__u64 expected;		/* a.expected as read */
 	__u64 learned;		/* b.learned as read */
 	struct hp_rule *a;
 	struct hp_rule *b;
 	struct hp_cold *a_cold;
 	struct hp_cold *b_cold;
+	const struct hp_ip6 *address;	/* of an IPv6 source, or NULL */
+	bool wire;
 };
 
 static __always_inline __u64 expected_word(const struct lesson *l, __u64 endpoint, __u8 state)
@@ -89,19 +97,26 @@ static __always_inline bool replace(__u64 *word, __u64 read, __u64 next)
 	return __sync_val_compare_and_swap(word, read, next) == read;
 }
 
-/* The way back to A is the way its frame came, until user space knows better. */
+/*
+ * The way back to A is the way its frame came, until user space knows better:
+ * with its tag of 802.1Q, but not with other tags than one of those.
+ */
 static __always_inline void note_way(struct xdp_md *ctx, struct hp_cold *c,
 				     __u64 learned, bool wire)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;
+	struct tag *tag = (void *)(eth + 1);
+	bool tagged;
 
 	WRITE_ONCE(c->via_learned, 0);
-	if (wire && (void *)(eth + 1) <= (void *)(long)ctx->data_end && !(eth->h_dest[0] & 1)) {
+	c->via_ifindex = 0;
+	if (wire && (void *)(tag + 1) <= (void *)(long)ctx->data_end && !(eth->h_dest[0] & 1)) {
+		tagged = eth->h_proto == bpf_htons(ETH_P_8021Q);
 		__builtin_memcpy(c->via_mac, eth->h_source, ETH_ALEN);
 		__builtin_memcpy(c->via_source_mac, eth->h_dest, ETH_ALEN);
-		c->via_ifindex = ctx->ingress_ifindex;
-	} else {
-		c->via_ifindex = 0;
+		c->via_vlan = tagged ? tag->tci : 0;
+		if (eth->h_proto != bpf_htons(ETH_P_8021AD) && !(tagged && is_tag(tag->proto)))
+			c->via_ifindex = ctx->ingress_ifindex;
 	}
 	WRITE_ONCE(c->via_learned, learned);
 }
@@ -114,40 +129,75 @@ static __always_inline void note_way(struct xdp_md *ctx, struct hp_cold *c,
  * store of learned fails, another has stored and looks. Only expected moving
  * away under each of the looks could outlast them.
  */
-static __always_inline void settle(const struct lesson *l)
+__attribute__((noinline)) int settle(__u32 a_index, __u32 b_index, __u32 generation)
 {
+	struct hp_rule *a = bpf_map_lookup_elem(&rules, &a_index);
+	struct hp_rule *b = bpf_map_lookup_elem(&rules, &b_index);
+
+	if (!a || !b)
+		return 0;
 #pragma clang loop unroll(disable)
 	for (int look = 0; look < SETTLE_LOOKS; look++) {
-		__u64 learned = READ_ONCE(l->b->learned);
-		__u64 expected = READ_ONCE(l->a->expected);
-		__u64 answered = (expected & WORD_ENDPOINT) | (__u64)l->generation << WORD_TAG;
+		__u64 learned = READ_ONCE(b->learned);
+		__u64 expected = READ_ONCE(a->expected);
+		__u64 answered = (expected & WORD_ENDPOINT) | (__u64)generation << WORD_TAG;
 
-		if (expected >> WORD_TAG >> 2 != l->generation ||
-		    learned >> WORD_TAG != l->generation || learned == answered ||
-		    !replace(&l->b->learned, learned, answered))
-			return;
+		if (expected >> WORD_TAG >> 2 != generation ||
+		    READ_ONCE(b->signalled) >> WORD_TAG != generation ||
+		    learned == answered || !replace(&b->learned, learned, answered))
+			break;
 	}
+	return 0;
+}
+
+/* Draw a token for the source if it has none yet, within reason. */
+static __always_inline bool name_source(struct lesson *l)
+{
+	__u32 token = (__be32)l->source;
+
+	if (!token && within_budget(l->a_cold))
+		token = draw_token(l->address);
+	l->source |= token;
+	return token;
+}
+
+/* Let the rule above b answer who is expected as well. */
+static __always_inline void teach_above(struct xdp_md *ctx, const struct lesson *l, __u64 learned)
+{
+	__u32 above = index_above(l->b_index);
+	struct hp_cold *c = bpf_map_lookup_elem(&cold, &above);
+
+	if (c && READ_ONCE(c->via_learned) != learned)
+		note_way(ctx, c, learned, l->wire);
+	settle(l->index, above, l->generation);
 }
 
 /*
  * Let the packet's source stand in `state`: b.learned first, then a.expected,
- * each only if it still is what was read. In the end both name one source.
+ * each only if it still is what was read. In the end both name one source, and
+ * so does the rule above b. 0, or the reason to drop the packet.
  */
-static __always_inline void stand(struct xdp_md *ctx, struct lesson *l, __u8 state, bool wire)
+static __always_inline int stand(struct xdp_md *ctx, struct lesson *l, __u8 state)
 {
-	__u64 expected = expected_word(l, l->source, state);
-	__u64 learned = l->source | (__u64)l->generation << WORD_TAG;
-	bool moved = learned != l->learned, stands;
+	__u64 expected, learned;
+	bool moved, stands;
 
+	if (!name_source(l))
+		return HP_COUNT_no_token;
+	expected = expected_word(l, l->source, state);
+	learned = l->source | (__u64)l->generation << WORD_TAG;
+	moved = learned != l->learned;
 	if (moved) {
-		note_way(ctx, l->b_cold, learned, wire);
+		note_way(ctx, l->b_cold, learned, l->wire);
 		if (!replace(&l->b->learned, l->learned, learned))
-			return;
+			return 0;
 	}
 	stands = replace(&l->a->expected, l->expected, expected);
-	settle(l);
+	settle(l->index, l->b_index, l->generation);
+	if (l->flags & HP_SPLIT)
+		teach_above(ctx, l, learned);
 	if (!stands)
-		return;
+		return 0;
 	if (moved) {
 		count(HP_COUNT_learned);
 		tell(l->a_cold, l->index, HP_EVENT_LEARNED, expected);
@@ -155,6 +205,7 @@ static __always_inline void stand(struct xdp_md *ctx, struct lesson *l, __u8 sta
 	if (state >= HP_WEAK && (expected ^ l->expected) >> WORD_TAG)
 		tell(l->a_cold, l->index, HP_EVENT_CONFIRMED, expected);
 	l->expected = expected;
+	return 0;
 }
 
 /* Close the window on who stands, or on who was signalled. */
@@ -208,8 +259,8 @@ static __always_inline bool may_move(const struct lesson *l)
 	return stood && !commits(l) && score(l, l->source) < SCORE_EXACT;
 }
 
-/* The first packet of a generation. */
-static __always_inline void open_window(struct xdp_md *ctx, struct lesson *l, bool wire)
+/* The first packet of a generation: the state its source is to stand in, or none. */
+static __always_inline __u8 open_window(struct lesson *l)
 {
 	bool fixed = l->flags & HP_FIXED;
 	__u64 start = fixed ? READ_ONCE(l->b->signalled) :
@@ -219,10 +270,10 @@ static __always_inline void open_window(struct xdp_md *ctx, struct lesson *l, bo
 	if (fixed || (l->flags & HP_LEARN_MASK) == HP_LEARN_OFF) {
 		if (start >> WORD_TAG == l->generation && (__be32)start)
 			close_on(l, endpoint, closed_state(l, endpoint));
-		return;
+		return HP_UNSEEN;
 	}
 	WRITE_ONCE(l->a_cold->window_tick, (__u32)bpf_jiffies64());
-	stand(ctx, l, may_move(l) ? HP_OPEN : first_state(l), wire);
+	return may_move(l) ? HP_OPEN : first_state(l);
 }
 
 /* An open window whose time is over closes on who stands. */
@@ -265,57 +316,88 @@ static __always_inline __u8 window_state(const struct lesson *l)
 	return tag >> 2 == l->generation ? tag & 3 : HP_UNSEEN;
 }
 
-static __always_inline int judge(struct xdp_md *ctx, struct lesson *l, bool wire)
+/* Another source than the one that stands. */
+static __always_inline int turn_away(const struct lesson *l, bool closed)
 {
-	__u8 state = window_state(l), next;
+	__sync_fetch_and_add(&l->a_cold->foreign, 1);
+	return closed && l->flags & HP_STRICT ? HP_COUNT_source_mismatch : 0;
+}
+
+static __always_inline int judge(struct xdp_md *ctx, struct lesson *l)
+{
+	__u8 state = window_state(l), next = HP_UNSEEN;
 
 	if (state == HP_UNSEEN)
-		open_window(ctx, l, wire);
+		next = open_window(l);
 	else if (state == HP_OPEN)
 		close_in_time(l);
-	state = window_state(l);
-	if (state == HP_UNSEEN || (l->expected & WORD_ENDPOINT) == l->source)
-		return 0;
-	next = displaces(l, state);
-	if (next) {
-		stand(ctx, l, next, wire);
-		return 0;
+	if (!next) {
+		state = window_state(l);
+		if (state == HP_UNSEEN || (l->expected & WORD_ENDPOINT) == l->source)
+			return 0;
+		next = displaces(l, state);
 	}
-	__sync_fetch_and_add(&l->a_cold->foreign, 1);
-	return state >= HP_WEAK && l->flags & HP_STRICT ? HP_COUNT_source_mismatch : 0;
+	return next ? stand(ctx, l, next) : turn_away(l, state >= HP_WEAK);
+}
+
+/* The rules and cold halves a lesson is about; false if one is not there. */
+static __always_inline bool open_books(struct lesson *l, __u64 control)
+{
+	__u32 index = l->index;
+	__u32 b = rule_index(control_address(control), control_port(control));
+
+	l->b_index = b;
+	l->a = bpf_map_lookup_elem(&rules, &index);
+	l->a_cold = bpf_map_lookup_elem(&cold, &index);
+	l->b = bpf_map_lookup_elem(&rules, &b);
+	l->b_cold = bpf_map_lookup_elem(&cold, &b);
+	return l->a && l->a_cold && l->b && l->b_cold;
+}
+
+/* Whether the source is one that is never answered; if not, its token is looked up. */
+static __always_inline bool refuse_source(struct lesson *l)
+{
+	__be16 port = l->source >> 32;
+
+	if (!l->address)
+		return refused(l->source, port, l->flags);
+	if (!port || refused6(l->address, l->flags))
+		return true;
+	if (!(__be32)l->source)
+		l->source |= (__u32)token_of(l->address);
+	return false;
 }
 
 /*
  * A packet whose source is not the one the rule is closed on: 0 to admit it,
- * or the reason to drop it. `endpoint` is its source, `wire` whether it has
- * come straight from there and not from a rule before.
+ * or the reason to drop it. `source` is its endpoint, with FROM_WIRE if it has
+ * come straight from there and not from a rule before. An IPv6 source is given
+ * by `address`, and its token is 0 unless it is the one the rule expects.
  */
-__attribute__((noinline)) int learn(struct xdp_md *ctx, __u32 index, __u64 control,
-				    __u64 endpoint, __u32 wire)
+__attribute__((noinline)) int learn(struct xdp_md *ctx, __u32 index, __u64 control, __u64 source,
+				    const struct hp_ip6 *address)
 {
-	__u32 other = rule_index(control_address(control), control_port(control));
-	struct lesson l = {
-		.index = index,
-		.flags = control >> 16,
-		.generation = control_generation(control),
-		.source = endpoint & WORD_ENDPOINT,
-	};
+	struct lesson l;
 
-	if (refused(endpoint, endpoint >> 32, l.flags))
+	l.index = index;
+	l.flags = control >> 16;
+	l.generation = control_generation(control);
+	l.source = source & WORD_ENDPOINT;
+	l.wire = source & FROM_WIRE;
+	l.address = address;
+	if (refuse_source(&l))
 		return HP_COUNT_source_refused;
-	l.a = bpf_map_lookup_elem(&rules, &index);
-	l.a_cold = bpf_map_lookup_elem(&cold, &index);
-	l.b = bpf_map_lookup_elem(&rules, &other);
-	l.b_cold = bpf_map_lookup_elem(&cold, &other);
-	if (!l.a || !l.a_cold || !l.b || !l.b_cold)
+	if (!open_books(&l, control))
 		return 0;
+	if (READ_ONCE(l.b->control) >> 16 & HP_JOINED)
+		return turn_away(&l, true);
 	/* in this order: a winner's learned word is seen with its expected one */
 	l.learned = READ_ONCE(l.b->learned);
 	l.expected = READ_ONCE(l.a->expected);
 	/* a change is under way: what was signalled belongs to nobody yet */
 	if (READ_ONCE(l.b->signalled) >> WORD_TAG != l.generation)
 		return 0;
-	return judge(ctx, &l, wire);
+	return judge(ctx, &l);
 }
 
 #endif

@@ -129,15 +129,24 @@ __attribute__((noinline)) int sequence_anomaly(const struct heard *heard)
 	return 0;
 }
 
-/* Clock rate of a payload type in units of 250 Hz, 0 if jitter is not for it. */
-static __always_inline __u32 clock_quarters(const struct hp_cold *c, __u8 payload_type)
+/* The entry of a payload type, NULL if it has none. */
+static __always_inline const struct hp_clock *find_clock(const struct hp_cold *c,
+							 __u8 payload_type)
 {
 #pragma unroll
 	for (int i = 0; i < HP_CLOCKS; i++) {
 		if (c->clock[i].payload_type == payload_type)
-			return c->clock[i].khz_quarters;
+			return &c->clock[i];
 	}
-	return 0;
+	return NULL;
+}
+
+/* Clock rate of a payload type in units of 250 Hz, 0 if jitter is not for it. */
+static __always_inline __u32 clock_quarters(const struct hp_cold *c, __u8 payload_type)
+{
+	const struct hp_clock *clock = find_clock(c, payload_type);
+
+	return clock && clock->khz_quarters != HP_EVENT_CLOCK ? clock->khz_quarters : 0;
 }
 
 /* RFC 3550 A.8: the spacing on arrival against the spacing when sampled. */

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* rewrite.h - what a rule makes of a packet, and writing that into the frame. */
+/*
+ * rewrite.h - what a rule makes of a packet, and writing that into the frame:
+ * IPv4 in place and in line, all else by translate.h.
+ */
 #ifndef HAIRPIN_REWRITE_H
 #define HAIRPIN_REWRITE_H
 
-#include "csum.h"
-#include "events.h"
+#include "translate.h"
 
 #define ECN_MASK	3	/* RFC 3168: the TOS bits that are not ours */
 
@@ -33,6 +35,11 @@ static __always_inline int turn_round(const struct hp_host *table, struct turn *
 	turn->sport = control_port(turn->control);
 	turn->daddr = to;
 	turn->dport = to >> 32;
+	turn->from6 = NULL;
+	if (turn->flags & HP_TO_IP6)
+		turn->from6 = &table->address6[control_address(turn->control)];
+	if (turn->flags & HP_JOINED)
+		turn->sport = bpf_htons(bpf_ntohs(turn->sport) - 1);
 	if (!(turn->flags & HP_KEEP_TOS))
 		turn->tos = control_tos(turn->control) | (turn->tos & ECN_MASK);
 	return GO_ON;
@@ -46,17 +53,16 @@ static __always_inline __u16 complete(struct xdp_md *ctx, const struct packet *p
 {
 	const struct iphdr *ip = packet->ip;
 	__be16 length = packet->udp->len;
-	__u64 sum = csum_pseudo(ip->saddr, ip->daddr, length);
 	__u32 offset = (void *)packet->udp - (void *)packet->eth;
 	int bytes = csum_bytes(ctx, offset, bpf_ntohs(length));
 
 	/* longer than any frame: leave it out, RFC 768 */
-	return bytes < 0 ? 0 : (__u16)~csum_fold(sum + bytes) ?: 0xffff;
+	return bytes < 0 ? 0 : csum_udp(csum_pseudo(ip->saddr, ip->daddr, length) + bytes);
 }
 
-/* Write the turned packet into the frame, its checksums right. */
-static __always_inline void rewrite(struct xdp_md *ctx, const struct packet *packet,
-				    const struct turn *turn)
+/* IPv4 in, IPv4 out: headers in place, checksums right. */
+static __always_inline void rewrite_ip4(struct xdp_md *ctx, const struct packet *packet,
+					const struct turn *turn)
 {
 	struct iphdr *ip = packet->ip;
 	struct udphdr *udp = packet->udp;
@@ -83,6 +89,41 @@ static __always_inline void rewrite(struct xdp_md *ctx, const struct packet *pac
 		return;
 	}
 	udp->check = csum_apply(check, addresses + ports) ?: 0xffff;
+}
+
+/* The same where IPv6 arrives or leaves; -1 if that cannot be done. */
+static __always_inline int rewrite_ip6(struct xdp_md *ctx, struct packet *packet,
+				       const struct turn *turn)
+{
+	__u32 header = (void *)packet->udp - (void *)packet->ip;
+	struct departure d = {
+		.saddr = turn->saddr,
+		.daddr = turn->daddr,
+		.sport = turn->sport,
+		.dport = turn->dport,
+		.offset = packet->offset,
+		.header = header,
+		.payload = packet->total - header,
+		.ttl = turn->ttl,
+		.tos = turn->tos,
+		.from_ip6 = packet->is_ip6,
+		.to_ip6 = turn->from6 != NULL,
+		.local = control_address(turn->control),
+		.unsummed = !packet->udp->check || is_partial(packet),
+	};
+
+	packet->total = d.payload + header_of(turn->from6);
+	return translate(ctx, &d);
+}
+
+/* Write the turned packet into the frame, `plain` from IPv4 to IPv4; -1 if that cannot be done. */
+static __always_inline int rewrite(struct xdp_md *ctx, struct packet *packet,
+				   const struct turn *turn, bool plain)
+{
+	if (!plain)
+		return rewrite_ip6(ctx, packet, turn);
+	rewrite_ip4(ctx, packet, turn);
+	return 0;
 }
 
 #endif

@@ -6,12 +6,18 @@ from collections.abc import Callable
 
 import pytest
 from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
 
 from relay.dataplane import abi, words
 from relay.types import Endpoint
 from tests.bpf.switchboard import (
+    A6,
+    B6,
     PORT_A,
+    PORT_A6,
     PORT_B,
+    PORT_B6,
     RATE,
     RELAY,
     SLOW_PACKETS,
@@ -21,6 +27,7 @@ from tests.bpf.switchboard import (
     B,
     Switchboard,
     datagram,
+    rtp,
 )
 
 Prepare = Callable[[Switchboard], bytes]
@@ -31,10 +38,20 @@ def ended(board: Switchboard) -> bytes:
     return bytes(datagram())
 
 
-def first_fragment(board: Switchboard) -> bytes:
-    frame = datagram(payload=bytes(64))
-    frame[IP].flags = "MF"
-    return bytes(frame)
+def of_a_blocked_party(board: Switchboard) -> bytes:
+    board.steady_call(abi.RTP | abi.BLOCK)
+    return bytes(datagram(payload=rtp(1)))
+
+
+def too_long(board: Switchboard) -> bytes:
+    board.set_nexthop(mtu=20 + 8 + 4)
+    return bytes(datagram(payload=b"hello"))
+
+
+def from_one_address_too_many(board: Switchboard) -> bytes:
+    board.call(a=A6, b=B6, ports=(PORT_A6, PORT_B6))
+    board.spend_tokens()
+    return bytes(datagram(Endpoint("2001:db8::bad", 9), PORT_A6))
 
 
 def too_many(board: Switchboard) -> bytes:
@@ -83,9 +100,11 @@ def malformed(board: Switchboard) -> bytes:
 
 REASONS: dict[str, Prepare] = {
     "closed": ended,
-    "fragment": first_fragment,
     "malformed": malformed,
     "rate": too_many,
+    "blocked": of_a_blocked_party,
+    "too_big": too_long,
+    "no_token": from_one_address_too_many,
     "ttl": ttl_of_one,
     "source_refused": from_loopback,
     "source_mismatch": from_a_stranger,
@@ -111,10 +130,11 @@ def test_every_reason_has_a_test() -> None:
 def test_a_drop_is_counted_under_its_reason(board: Switchboard, reason: str) -> None:
     board.steady_call()
     frame = REASONS[reason](board)
-    before = board.counters().get(reason, 0), int(board.cold(PORT_A)["drops"])
+    port = PORT_A6 if IPv6 in Ether(frame) else PORT_A
+    before = board.counters().get(reason, 0), int(board.cold(port)["drops"])
     assert board.run(frame).verdict == XDP_DROP
-    assert (board.counters()[reason], board.cold(PORT_A)["drops"]) == (before[0] + 1, before[1] + 1)
-    assert board.drop_reason(PORT_A) == reason
+    assert (board.counters()[reason], board.cold(port)["drops"]) == (before[0] + 1, before[1] + 1)
+    assert board.drop_reason(port) == reason
 
 
 def altered(field: str, value: int, payload: bytes = b"payload") -> bytes:
@@ -144,18 +164,12 @@ def test_lengths_that_contradict_each_other_are_a_drop(board: Switchboard, name:
     assert board.rule(PORT_A)["packets"] == 0
 
 
-@pytest.mark.parametrize("prepare", [first_fragment, malformed, ended])
+@pytest.mark.parametrize("prepare", [malformed, ended])
 def test_a_drop_before_admission_learns_and_counts_nothing(board: Switchboard, prepare: Prepare) -> None:
     board.call()
     board.run(prepare(board))
     assert board.rule(PORT_A)["packets"] == 0
     assert board.learned(PORT_B) is None
-
-
-def test_fragments_for_others_are_no_concern_of_ours(board: Switchboard) -> None:
-    frame = first_fragment(board)
-    assert board.run(frame).data == frame
-    assert board.counters() == {}
 
 
 class TestRate:
