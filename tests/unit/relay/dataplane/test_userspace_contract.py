@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -13,9 +14,10 @@ import uvloop
 from relay.dataplane.userspace import UserspaceDataplane, UserspaceSettings
 from relay.types import Endpoint
 from tests.contract import Arrive, ForwardingContract, Heard, Reached
+from tests.loopback import own_ip, own_port
 
-ROUND_SECONDS = 0.002
-"""Loopback delivers before a sender's call returns; the loop takes it in its next round."""
+QUIET_SECONDS = 0.01
+"""Loopback delivers before a sender's call returns, but for a kernel that is busy."""
 
 
 class Phones:
@@ -32,11 +34,16 @@ class Phones:
         return self._opened[party]
 
     def received(self, party: Endpoint) -> list[tuple[bytes, Endpoint]]:
-        found = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                payload, source = self.at(party).recvfrom(65535)
-                found.append((payload, Endpoint(source[0], source[1])))
+        """All that has arrived, and what comes until it is quiet."""
+        found: list[tuple[bytes, Endpoint]] = []
+        before = -1
+        while len(found) > before:
+            before = len(found)
+            time.sleep(QUIET_SECONDS)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    payload, source = self.at(party).recvfrom(65535)
+                    found.append((payload, Endpoint(source[0], source[1])))
         return found
 
     def close(self) -> None:
@@ -46,6 +53,14 @@ class Phones:
 
 class Loopback(ForwardingContract):
     """What the address families share."""
+
+    @property
+    def facing_alice(self) -> Endpoint:
+        return Endpoint(self.LOCAL, own_port(0))
+
+    @property
+    def facing_bob(self) -> Endpoint:
+        return Endpoint(self.LOCAL_BOB or self.LOCAL, own_port(10))
 
     @pytest.fixture
     def listener(self) -> Heard:
@@ -74,9 +89,15 @@ class Loopback(ForwardingContract):
 
     @pytest.fixture
     def arrive(self, loop: asyncio.AbstractEventLoop, plane: UserspaceDataplane, phones: Phones) -> Arrive:
+        async def dealt_with(before: int) -> None:
+            async with asyncio.timeout(5):
+                while sum(plane.counters().values()) == before:  # noqa: ASYNC110 - counters tell nobody
+                    await asyncio.sleep(0.001)
+
         def deliver(local: Endpoint, source: Endpoint, payload: bytes) -> None:
+            before = sum(plane.counters().values())
             phones.at(source).sendto(payload, local)
-            loop.run_until_complete(asyncio.sleep(ROUND_SECONDS))
+            loop.run_until_complete(dealt_with(before))
 
         return deliver
 
@@ -86,30 +107,30 @@ class Loopback(ForwardingContract):
 
 
 class TestIPv4(Loopback):
-    LOCAL = "127.7.0.1"
-    ALICE = Endpoint("127.7.0.2", 4000)
-    BOB = Endpoint("127.7.0.3", 5000)
-    STRANGER = Endpoint("127.7.0.66", 6000)
+    LOCAL = own_ip(1)
+    ALICE = Endpoint(own_ip(2), 4000)
+    BOB = Endpoint(own_ip(3), 5000)
+    STRANGER = Endpoint(own_ip(66), 6000)
 
 
 class TestIPv6(Loopback):
     LOCAL = "::1"
-    ALICE = Endpoint("::1", 24000)
-    BOB = Endpoint("::1", 25000)
-    STRANGER = Endpoint("::1", 26000)
+    ALICE = Endpoint("::1", own_port(20))
+    BOB = Endpoint("::1", own_port(30))
+    STRANGER = Endpoint("::1", own_port(40))
 
 
 class TestFromIPv4ToIPv6(Loopback):
-    LOCAL = "127.7.0.1"
+    LOCAL = own_ip(1)
     LOCAL_BOB = "::1"
-    ALICE = Endpoint("127.7.0.2", 4000)
-    BOB = Endpoint("::1", 25000)
-    STRANGER = Endpoint("127.7.0.66", 6000)
+    ALICE = Endpoint(own_ip(2), 4000)
+    BOB = Endpoint("::1", own_port(30))
+    STRANGER = Endpoint(own_ip(66), 6000)
 
 
 class TestFromIPv6ToIPv4(Loopback):
     LOCAL = "::1"
-    LOCAL_BOB = "127.7.0.1"
-    ALICE = Endpoint("::1", 24000)
-    BOB = Endpoint("127.7.0.3", 5000)
-    STRANGER = Endpoint("::1", 26000)
+    LOCAL_BOB = own_ip(1)
+    ALICE = Endpoint("::1", own_port(20))
+    BOB = Endpoint(own_ip(3), 5000)
+    STRANGER = Endpoint("::1", own_port(40))
