@@ -28,7 +28,7 @@ MAX_NUMBER = (1 << 31) - 1
 MAX_PTIME = 1000
 """Milliseconds in a packet."""
 
-NO = frozenset({"no", "off", "0", "false", "disable", ""})
+NO = frozenset({"no", "off", "0", "false", "disable", "stop", ""})
 FAMILIES = {"ip4": 4, "ipv4": 4, "4": 4, "ip6": 6, "ipv6": 6, "6": 6}
 LEARNING = {mode.value: mode for mode in Learning}
 PROFILES = (

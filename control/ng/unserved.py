@@ -66,6 +66,7 @@ WORDS = {
 
 KEYS = {
     **_SHARED,
+    "ice-lite": f"ICE-lite: {_CANDIDATES}",
     "drop-traffic": "drop-traffic: use the command block media",
     "extmap": "extmap: header extensions are taken out by strip-extmap or not at all",
     "osrtp": "OSRTP: no keys are offered beside plain RTP",

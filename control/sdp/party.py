@@ -11,6 +11,8 @@ from control.sdp.model import BodyWishes, MediaSection, Origin, SessionDescripti
 
 __all__ = ["Memory", "adapt", "carry_over", "offered", "pin", "versioned"]
 
+MAX_KEPT = 128
+"""Characters of a name that is remembered; a longer one is nobody's, and passes as it comes."""
 MAX_DIGITS = 20
 """Of a version: 64 bits (RFC 8866 section 5.2)."""
 
@@ -92,18 +94,18 @@ def _generate_mids(media: Sequence[MediaSection]) -> None:
 
 def pin(session: SessionDescription, wishes: BodyWishes, memory: Memory) -> None:
     """Let o= and s= say to a party what they said first."""
-    if memory.name is None:
+    if memory.name is None and len(session.name) <= MAX_KEPT:
         memory.name = session.name
-    if wishes.session_name:
+    if wishes.session_name and memory.name is not None:
         session.name = memory.name
     origin = session.origin
     if origin is None:
         return
-    if memory.username is None or memory.session_id is None:
+    if memory.username is None and len(origin.username) + len(origin.session_id) <= MAX_KEPT:
         memory.username, memory.session_id = origin.username, origin.session_id
-    if wishes.username:
+    if wishes.username and memory.username is not None:
         origin = origin._replace(username=memory.username)
-    if wishes.session_id:
+    if wishes.session_id and memory.session_id is not None:
         origin = origin._replace(session_id=memory.session_id)
     if wishes.version and memory.version is not None:
         origin = origin._replace(version=str(memory.version))
@@ -147,9 +149,9 @@ def _digest(body: str) -> bytes:
 
 
 def _value(section: MediaSection, name: str) -> str | None:
-    """Value of an attribute that rewriting has a place for."""
+    """Value of an attribute that rewriting has a place for, None for one that is not worth remembering."""
     lines = section.attributes.placed.get(name)
-    return lines[0].partition(":")[2].strip() if lines else None
+    return lines[0].partition(":")[2].strip() if lines and len(lines[0]) <= MAX_KEPT else None
 
 
 def _put(section: MediaSection, name: str, value: str | None) -> None:

@@ -148,6 +148,18 @@ def test_versions_of_any_size(version: str, second: str) -> None:
     assert sent(FIRST + "a=x\n", wishes, memory)[0] == f"o=alice 77 {second} IN IP4 10.0.0.1"
 
 
+def test_names_beyond_all_measure_are_not_remembered() -> None:
+    long = "x" * 200
+    memory, wishes = Memory(), BodyWishes(username=True, session_id=True, session_name=True)
+    sent(FIRST.replace("alice", long).replace("s=call", f"s={long}"), wishes, memory)
+    assert (memory.username, memory.session_id, memory.name) == (None, None, None)
+    assert sent(OTHER, wishes, memory) == ["o=bob 78 9 IN IP4 10.0.0.1", "s=talk"]
+    assert offered(session(f"a=mid:{long}"), None) is None
+    found = session(f"a=mid:{long}")
+    carry_over(found, None)
+    assert values(found, "mid") == [long]
+
+
 def test_a_user_with_blanks_in_its_name_keeps_it() -> None:
     memory, wishes = Memory(), BodyWishes(version=True)
     text = FIRST.replace("o=alice", "o=Desk Phone")
