@@ -25,6 +25,9 @@ class Kind(enum.Enum):
     DTLS = "dtls"
 
 
+_NO_MEDIA = frozenset({Kind.RTCP, Kind.STUN, Kind.DTLS})
+
+
 def classify(payload: memoryview, carries: Carries) -> Kind:
     """By the first byte (RFC 7983), then by the second: 192 to 223 is RTCP where RTCP may come (RFC 5761 section 4)."""
     if len(payload) < 2 or carries is Carries.OPAQUE:
@@ -44,24 +47,27 @@ def read_header(payload: memoryview) -> RtpHeader | None:
     return RtpHeader(*_HEADER.unpack_from(payload)) if len(payload) >= _HEADER.size else None
 
 
-def treat(payload: memoryview, header: RtpHeader | None, rule: Rule) -> bool:
-    """Apply a rule's treatment to a packet of RTP, in place. False: it is to be dropped."""
+def treat(payload: memoryview, kind: Kind, header: RtpHeader | None, rule: Rule) -> bool:
+    """Apply a rule's treatment to a packet, in place. False: it is to be dropped.
+
+    RTCP, STUN and DTLS pass. What is neither of them nor RTP has no silence, and is media where all of it is blocked.
+    """
     treatment = rule.treatment
+    if treatment is Treatment.PASS or kind in _NO_MEDIA:
+        return True
     if treatment is Treatment.BLOCK_EVENTS:
         return header is None or header.payload_type not in rule.event_types
-    if treatment is Treatment.BLOCK or header is None:
-        return treatment is Treatment.PASS
-    return treatment is Treatment.PASS or silence(payload, header, dict(rule.fills))
+    return treatment is Treatment.SILENCE and header is not None and silence(payload, header, dict(rule.fills))
 
 
 def silence(payload: memoryview, header: RtpHeader, fills: dict[int, int]) -> bool:
-    """Overwrite all that follows the RTP header; False where no silence is known or the header lies of its length."""
+    """Overwrite what is between header and padding; False where no silence is known or the lengths lie."""
     fill = fills.get(header.payload_type)
     start = _header_size(payload, header)
-    if fill is None or start > len(payload):
+    end = len(payload) - (payload[-1] if header.first & _PADDING else 0)
+    if fill is None or start > end:
         return False
-    payload[start:] = bytes((fill,)) * (len(payload) - start)
-    payload[0] &= ~_PADDING & 0xFF  # the count of padding bytes is overwritten as well
+    payload[start:end] = bytes((fill,)) * (end - start)
     return True
 
 

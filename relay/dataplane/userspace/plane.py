@@ -300,7 +300,12 @@ class UserspaceDataplane:
         if not source.port or self._screened(source, rule.local.ip) is not None:
             return "source_refused"
         mirrored = self._ports.get(rule.source)
-        if mirrored is None or mirrored.target_generation != port.generation:
+        if mirrored is None:
+            return None
+        if mirrored.rule.joined:  # this party has RTP and RTCP on the port below, and is learned there
+            port.foreign += 1
+            return "source_mismatch" if rule.strict_source else None
+        if mirrored.target_generation != port.generation:
             return None  # a change is under way: what was signalled belongs to nobody yet
         answered = port.window.answer
         verdict = port.window.judge(source, now)
@@ -323,10 +328,8 @@ class UserspaceDataplane:
             port.reception.hear_other()
         if kind in (Kind.STUN, Kind.DTLS):
             self._counters[kind.value] += 1
-        if kind is not Kind.RTP:
-            return kind, True
-        passes = treat(payload, header, rule)
-        if passes and rule.treatment is Treatment.SILENCE:
+        passes = treat(payload, kind, header, rule)
+        if passes and kind is Kind.RTP and rule.treatment is Treatment.SILENCE:
             self._counters["silenced"] += 1
         return kind, passes
 

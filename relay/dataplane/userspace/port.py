@@ -119,7 +119,7 @@ class Port:
         return state
 
     def _path(self) -> Path:
-        if self.rule.treatment is Treatment.BLOCK and Carries.RTP in self.rule.carries:
+        if self.rule.treatment is Treatment.BLOCK and self.rule.carries is not Carries.RTCP:
             return Path.BLOCKED
         if self.destination is None:
             return Path.REFUSED if self.refused else Path.NO_DESTINATION

@@ -251,6 +251,12 @@ def test_rtcp_of_a_party_with_one_port_goes_to_the_other_ports_of_the_other(
         assert [plane.packets(port) for port in (PORT_A, above_a, PORT_B, above_b)] == [2, 0, 1, 1]
         reports = [(PORT_A, a.endpoint, RTCP), (above_b, b_rtcp.endpoint, RTCP)]
         assert heard.reports == reports
+        a.send(above_a, RTCP)  # nobody is learned at a port that its party has no use for
+        assert (await b_rtcp.hears())[1] == above_b
+        assert (plane.state(above_a).foreign, plane.state(above_a).observed_source) == (1, None)
+        plane.install([third._replace(strict_source=True)])
+        a.send(above_a, RTCP)
+        await dropped(plane, above_a, "source_mismatch")
 
     run(scenario)
 

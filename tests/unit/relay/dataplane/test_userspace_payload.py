@@ -51,7 +51,8 @@ def test_a_datagram_is_told_by_its_first_bytes(start: str, carries: Carries, kin
 
 def treated(packet: memoryview, treatment: Treatment) -> bool:
     rule = Rule(LOCAL, OTHER, None, 0, None, 0, BOTH, treatment=treatment, event_types=(101,), fills=((0, 0xFF),))
-    return treat(packet, read_header(packet), rule)
+    kind = classify(packet, BOTH)
+    return treat(packet, kind, read_header(packet) if kind is Kind.RTP else None, rule)
 
 
 def test_blocked_media_passes_nothing() -> None:
@@ -85,11 +86,26 @@ def test_silence_leaves_the_header_with_sources_and_extension(first: int, rest: 
     assert packet[0] == first
 
 
-def test_silence_takes_the_padding_away() -> None:
+def test_silence_leaves_the_padding() -> None:
     packet = rtp(0, 0xA0, b"voice\0\0\3")
     assert treated(packet, Treatment.SILENCE)
-    assert packet[0] == 0x80
-    assert packet[12:] == b"\xff" * 8
+    assert packet[0] == 0xA0
+    assert packet[12:] == b"\xff" * 5 + b"\0\0\3"
+
+
+@pytest.mark.parametrize("treatment", [Treatment.BLOCK, Treatment.SILENCE])
+def test_what_is_of_no_known_kind_is_blocked_with_the_media(treatment: Treatment) -> None:
+    assert not treated(memoryview(bytearray(b"\x50unknown")), treatment)
+    assert treated(memoryview(bytearray(b"\x50unknown")), Treatment.BLOCK_EVENTS)
+
+
+@pytest.mark.parametrize("start", ["80c8", "0001", "1600"], ids=["RTCP", "STUN", "DTLS"])
+@pytest.mark.parametrize("treatment", list(Treatment))
+def test_what_is_no_media_passes(start: str, treatment: Treatment) -> None:
+    packet = memoryview(bytearray.fromhex(start) + bytearray(20))
+    before = bytes(packet)
+    assert treated(packet, treatment)
+    assert packet == before
 
 
 @pytest.mark.parametrize(
@@ -100,8 +116,9 @@ def test_silence_takes_the_padding_away() -> None:
         rtp(0, 0x8F, b"too few sources"),
         rtp(0, 0x90, b"\xbe"),
         rtp(0, 0x90, b"\xbe\xde\xff\xffshort"),
+        rtp(0, 0xA0, b"\x02"),
     ],
-    ids=["no silence known", "short", "sources", "extension cut", "extension beyond the end"],
+    ids=["no silence known", "short", "sources", "extension cut", "extension beyond the end", "padding"],
 )
 def test_what_cannot_be_silenced_is_dropped(packet: memoryview) -> None:
     assert not treated(packet, Treatment.SILENCE)
