@@ -97,6 +97,25 @@ def test_limits_change_and_the_call_stays(host: Host) -> None:
     relay.end()
 
 
+def test_networks_denied_later_end_the_media_of_standing_calls(host: Host) -> None:
+    relay = Relay(host)
+    assert relay.offer("one")["result"] == "ok"
+    assert "own or denied" not in relay.asks("show", "one")
+    assert "in force: deny-peer" in relay.reload("deny-peer = 10.99.5.0/24")
+    assert "own or denied" in relay.asks("show", "one")
+    assert "in force: deny-peer" in relay.reload()
+    assert "own or denied" not in relay.asks("show", "one")
+    relay.end()
+
+
+def test_flags_of_templates_change_with_the_file(host: Host) -> None:
+    relay = Relay(host)
+    assert "a=mid:" not in relay.offer("one")["sdp"]
+    assert "in force: templates" in relay.reload("[templates]", "offer = generate-mid")
+    assert "a=mid:" in relay.offer("two")["sdp"]
+    relay.end()
+
+
 def test_what_cannot_change_is_said_and_shown_until_a_restart(host: Host) -> None:
     relay = Relay(host)
     said = relay.reload("table = 3", "timeout = 7", "interface = 10.99.5.1;127.0.0.1")
