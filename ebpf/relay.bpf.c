@@ -20,6 +20,7 @@
  */
 #include "admit.h"
 #include "send.h"
+#include "sink.h"
 #include "treat.h"
 
 /* Index of the local address the packet came to, -1 if it is none. */

@@ -71,6 +71,7 @@ class Tables:
         self.host = self._array("host", abi.HOST)
         self.nexthops = self._array("nexthops", abi.NEXTHOP)
         self.devices = loaded.map("devices")
+        self.sinks = loaded.map("sinks")
         self.denied, self.denied6 = loaded.map("denied"), loaded.map("denied6")
         self.peers = self._array("peers", abi.IP6)
         self.tokens, self.spare = loaded.map("tokens"), loaded.map("spare")

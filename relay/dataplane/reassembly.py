@@ -29,7 +29,7 @@ _QUEUE = 1 << 18  # bytes
 _PERIOD = 0.1  # seconds
 _PER_PERIOD = 100  # datagrams
 _ANCILLARY = 256
-_SO_RXQ_OVFL = 40
+_SO_MEMINFO, _DROPS = 55, struct.Struct("=32xI")
 _INT = struct.Struct("=i")
 
 
@@ -135,11 +135,15 @@ class Sink:
         self._socket = _open(family)
         self._left = _PER_PERIOD
         self._renewal: asyncio.TimerHandle | None = None
-        self.lost = 0
         loop.add_reader(self._socket.fileno(), self._read)
 
     def fileno(self) -> int:
         return self._socket.fileno()
+
+    @property
+    def lost(self) -> int:
+        """Datagrams there was no room for in its queue."""
+        return int(_DROPS.unpack(self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _DROPS.size))[0])
 
     def close(self) -> None:
         """Take no more; safe to call twice."""
@@ -171,10 +175,8 @@ class Sink:
         family = self._family
         ttl = tos = 0
         destination: Endpoint | None = None
-        for level, kind, data in ancillary:
-            if level == socket.SOL_SOCKET:
-                self.lost = _INT.unpack(data)[0]
-            elif kind == family.destination:
+        for _, kind, data in ancillary:
+            if kind == family.destination:
                 port, packed = family.address.unpack_from(data)
                 destination = Endpoint(socket.inet_ntop(family.number, packed), port)
             elif kind == family.ttl:
@@ -192,7 +194,6 @@ def _open(family: _Family) -> socket.socket:
     except OSError as error:
         raise _NoFamily from error
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
-    opened.setsockopt(socket.SOL_SOCKET, _SO_RXQ_OVFL, 1)
     for option in family.options:
         opened.setsockopt(family.level, option, 1)
     try:

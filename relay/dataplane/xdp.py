@@ -32,6 +32,7 @@ from relay.dataplane.host import DeniedMap, Network, check_host, denied_networks
 from relay.dataplane.learning import Learning
 from relay.dataplane.nexthops import NextHops
 from relay.dataplane.program import OBJECT, Sizes, Tables
+from relay.dataplane.reassembly import Reassembly
 from relay.dataplane.slowpath import Complaints, Copies, RawSender
 from relay.dataplane.table import RuleTable, Standing
 from relay.dataplane.tokens import NO_TOKENS, NoTokens, TokenCollector, Tokens, held_tokens
@@ -151,6 +152,8 @@ class XdpDataplane:
             "sources_folded": self._learning.folds,
             "nexthops_exhausted": self._nexthops.exhausted,
             "too_big_told": self._complaints.sent,
+            "reassembled_too_long": self._reassembly.too_long,
+            "reassembled_lost": self._reassembly.lost,
         }
 
     def describe(self) -> list[str]:
@@ -162,6 +165,7 @@ class XdpDataplane:
         return [
             *self._attaching.describe(),
             f"media addresses {addresses}; {resolved} of {entries} next hops resolved",
+            *self._reassembly.describe(),
         ]
 
     def neighbours_changed(self, neighbours: Iterable[Neighbour]) -> None:
@@ -224,7 +228,7 @@ class XdpDataplane:
 
     def _listen(self, listener: Listener) -> None:
         """Begin to hear of events, copies and the host."""
-        table = self._table
+        table, tables = self._table, self._tables
         self._sender = self._held.enter_context(closing(RawSender(self._mtu)))
         self._learning = Learning(table, self._tables.events, listener.learned)
         self._complaints = Complaints(self._sender, lambda to, ip: table.screen(to, ip), self._loop.time)
@@ -237,6 +241,8 @@ class XdpDataplane:
         for ring, read in ((self._tables.events, self._learning.read), (self._tables.copies, copies.read)):
             self._loop.add_reader(ring.fd, read)
             self._held.callback(self._loop.remove_reader, ring.fd)
+        self._reassembly = self._held.enter_context(closing(Reassembly(tables.program("reassembled"), self._sender)))
+        self._reassembly.start(self._loop, tables.program("sink"), tables.sinks)
         if isinstance(self._tokens, Tokens):
             self._collect_tokens(self._tokens)
         self._watch.start()
