@@ -61,6 +61,7 @@ def statistics(
 
     `commands` are counted by the address of the proxy, `others` are those of addresses that are not told apart.
     """
+    counters = registry.plane.counters()
     found: Report = {
         "currentstatistics": {
             "sessionsown": registry.standing,
@@ -68,10 +69,10 @@ def statistics(
             "sessionstotal": len(registry),
             "transcodedmedia": 0,
         },
-        "totalstatistics": _total(registry, uptime),
+        "totalstatistics": _total(registry, counters, uptime),
         "interfaces": [_interface(registry, number) for number in range(len(registry.interfaces))],
         "transcoders": [],
-        "dataplane": {"name": registry.plane.name, **registry.plane.counters()},
+        "dataplane": {"name": registry.plane.name, **counters},
     }
     control = found["controlstatistics"] = _control(commands, others)
     told = len(control["proxies"])
@@ -85,16 +86,17 @@ def statistics(
     return reply
 
 
-def _total(registry: Registry, uptime: float) -> Report:
-    """Since the start. Packets and durations are those of ended calls, bytes those of standing ones as well."""
+def _total(registry: Registry, counters: Mapping[str, int], uptime: float) -> Report:
+    """Since the start. Durations are those of ended calls; packets too where the data plane does not count its own."""
     tally = registry.tally
+    forwarded = counters.get("forwarded")
     average = tally.seconds / tally.ended if tally.ended else 0.0
     return {
         "uptime": str(int(uptime)),
         "managedsessions": tally.managed,
         "rejectedsessions": tally.rejected,
         **{name: registry.closed.get(reason, 0) for reason, name in REASONS.items()},
-        "relayedpackets": tally.packets,
+        "relayedpackets": tally.packets if forwarded is None else forwarded + counters.get("slow_path_sent", 0),
         "relayedbytes": registry.plane.octets(),
         "avgcallduration": f"{average:.6f}",
         "totalcallsduration": f"{tally.seconds:.6f}",
