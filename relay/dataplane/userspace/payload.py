@@ -56,7 +56,7 @@ def treat(payload: memoryview, kind: Kind, header: RtpHeader | None, rule: Rule)
     if treatment is Treatment.PASS or kind in _NO_MEDIA:
         return True
     if treatment is Treatment.BLOCK_EVENTS:
-        return header is None or header.payload_type not in rule.event_types
+        return kind is not Kind.RTP or payload[1] & 0x7F not in rule.event_types
     return treatment is Treatment.SILENCE and header is not None and silence(payload, header, dict(rule.fills))
 
 
