@@ -272,6 +272,7 @@ class Call:
             if mine.port is None:
                 shown.append(passed(description) if message and offered is not None else REJECTED)
                 continue
+            mine.line.answered = True
             if mine.line.is_rtp:
                 mine.answer_mux(theirs, description.rtcp_mux)
             self._point(near, mine, description, signal)
@@ -407,7 +408,7 @@ class Call:
     def _hold(self, index: int) -> None:
         """Keep what is in force of an answered m-line until the next answer."""
         first, second = (leg.medias[index] for leg in self.legs)
-        if first.line.held is None and first.description is not None and second.description is not None:
+        if first.line.held is None and first.line.answered:
             first.line.held = Held(self._in_force(first), self._in_force(second))
 
     def _in_force(self, media: Media) -> list[Rule]:
@@ -418,6 +419,7 @@ class Call:
         """Free the pairs of one m-line on both legs."""
         for leg in self.legs:
             media = leg.medias[index]
+            media.line.answered = False
             if media.port is not None and media.interface is not None:
                 self.freed.append((media.interface, media.port))
                 media.drop()

@@ -84,13 +84,15 @@ class Held:
 class Line:
     """What both legs share of one m-line."""
 
-    __slots__ = ("held", "is_rtp", "kind", "one_port", "protocol")
+    __slots__ = ("answered", "held", "is_rtp", "kind", "one_port", "protocol")
 
     def __init__(self) -> None:
         self.kind = self.protocol = ""
         self.is_rtp = False
+        self.answered = False
+        """Both parties know its ports."""
         self.one_port = False
-        """Both parties have RTP and RTCP on one port: there are no rules for RTCP alone."""
+        """Both parties have agreed to RTP and RTCP on one port: there are no rules for RTCP alone."""
         self.held: Held | None = None
 
     def offered(self, description: MediaDescription) -> None:
@@ -272,7 +274,7 @@ class Media:
             other.mux = Mux.ON if other.mux is Mux.ON else Mux.OFFERED
         elif other.mux is not Mux.OFF:
             other.mux = Mux.OFFERED
-        self.line.one_port = self.mux is Mux.ON and other.mux is Mux.ON
+        self.line.one_port = self.line.one_port and self.mux is other.mux is Mux.ON
         return onward
 
     def answer_mux(self, offerer: Media, accepted: bool) -> None:
@@ -280,7 +282,7 @@ class Media:
         self.mux = Mux.ON if accepted and self.mux_open else Mux.OFF
         if offerer.mux_open or offerer.mux is Mux.OFFERED:
             offerer.mux = self.mux if offerer.mux_open else Mux.OFF
-        self.line.one_port = self.mux is Mux.ON and offerer.mux is Mux.ON
+        self.line.one_port = self.mux is offerer.mux is Mux.ON
 
     def shown(self, other: MediaDescription, muxed: bool, protocol: str | None) -> LocalMedia:
         """This pair as this party is to see it, in place of what the other one signalled."""

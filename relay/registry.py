@@ -33,8 +33,6 @@ __all__ = ["LoadLimit", "Outcome", "Registry", "Settings", "Tally"]
 
 MAX_DELETE_DELAY = 3600.0
 """Seconds that a proxy may have a deleted call go on for."""
-MAX_SHOWN = 64
-"""Characters of a name that an error quotes."""
 MAX_BRANCHES = 32
 """Branches of one Call-ID that stand at once."""
 
@@ -217,8 +215,7 @@ class Registry(Forwarding):
         head = self.query(call_id)
         meant = [member for member in head.members() if member.treat(who, treatment, on)]
         if not meant:
-            kind, name = next((kind, name) for kind, name in who._asdict().items() if name)
-            raise CallError(f"No party of the call has the {kind} {name[:MAX_SHOWN]}")
+            raise CallError(f"No party of the call has the {who}")
         for member in meant:
             self._apply(member, now)
         return head

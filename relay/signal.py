@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from relay.types import Learning
 
+MAX_SHOWN = 64
+"""Characters of a name that an error quotes."""
+
 __all__ = ["DEFAULT_TOS", "Signal", "Who"]
 
 DEFAULT_TOS = 256
@@ -60,3 +63,10 @@ class Who(NamedTuple):
     """IP address of its media or signalling."""
     each: bool = False
     """With no party named: what was switched on for single parties goes off as well."""
+
+    def __str__(self) -> str:
+        """As an error says it, cut to a length that fits there."""
+        for kind, name in (("tag", self.tag), ("label", self.label), ("address", self.address)):
+            if name is not None:
+                return f"{kind} {name[:MAX_SHOWN]}"
+        return "call"

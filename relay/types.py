@@ -106,8 +106,8 @@ class Rule(NamedTuple):
     Ports come in mirrored pairs: a packet from party A arrives at `local` and leaves from `source`; the rule of
     `source` has `local` as its own source and A's address as its destination. So `signalled_source` is the destination
     of the mirrored rule, and `source_epoch` its `destination_epoch`: whenever A's signalled address changes, the number
-    does, and the port learns anew. A port that a re-offer replaced keeps its rule until the answer, and is then one
-    whose `source` names another mirror already.
+    does, and the port learns anew. A port that a re-offer brings stands beside the pair in force until the answer, and
+    until then its `source` names a port whose own mirror is another.
     """
 
     local: Endpoint

@@ -87,6 +87,13 @@ class Stage:
     def _end(self, call: Call, reason: str) -> None:
         self.ended.append((call.call_id, reason))
 
+    def serve(self, interfaces: Sequence[Interface]) -> None:
+        """Begin again, with other interfaces."""
+        old = self.registry
+        self.registry = Registry(self.plane, interfaces, old.settings, lambda: self.now, self._end)
+        asyncio.run(self.plane.start(self.registry))
+        self.commands = Commands(self.registry, self.now, 0.0)
+
     def offer(
         self,
         media: Sequence[MediaDescription] = (audio(ALICE),),
@@ -154,6 +161,16 @@ class Stage:
     def drawn(self) -> int:
         """Pairs that calls hold, on all interfaces."""
         return sum(pool.drawn for pool in {id(one.pool): one.pool for one in self.registry.interfaces}.values())
+
+
+def two_families(pairs: int = 500, limit: int | None = None, **settings: Any) -> Stage:
+    """A stage with more interfaces: `default` and `base:1` of both families, `inner` and `base:2` of IPv4."""
+    stage = Stage(30000, 29999 + 2 * pairs, limit, **settings)
+    high, draw = stage.pool.high, random.Random(8).random
+    places = [("default", "2001:db8::1"), ("inner", "10.0.0.1"), ("base:1", "10.0.1.1"), ("base:1", "2001:db8::2")]
+    more = [Interface(name, ip, ip, PortPool(30000, high, draw)) for name, ip in [*places, ("base:2", "10.0.2.1")]]
+    stage.serve([stage.interface, *more])
+    return stage
 
 
 def check_mirror(rule: Rule, mirrored: Rule, installed: Mapping[Endpoint, Rule]) -> None:
