@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from relay.call import Call
+from relay.call import Call, Leg, Media
 from relay.dataplane import Dataplane
-from relay.types import Endpoint
+from relay.types import Endpoint, StreamState
 
 log = logging.getLogger("hairpin")
 
@@ -36,20 +36,66 @@ def of_trouble(request: Mapping[str, Any], source: Endpoint, reply: Mapping[str,
 
 
 def of_ends(plane: Dataplane, clock: Callable[[], float]) -> Callable[[Call, str], None]:
-    """What writes one line for each call that ends: how long it stood, what passed, who ended it and why."""
+    """What writes one line for each call that ends: how long it stood, who ended it and why, what each party sent."""
 
     def write(call: Call, reason: str) -> None:
         if not log.isEnabledFor(logging.INFO):
             return
-        states = [call.gone_rtp, call.gone_rtcp, *map(plane.state, call.rules)]
+        members = call.members()
+        states = {local: plane.state(local) for member in members for local in member.rules}
+        every = [*states.values(), *(gone for member in members for gone in (member.gone_rtp, member.gone_rtcp))]
         log.info(
-            "ended after %.0f s, %s: %d packets, %d lost, %d dropped",
+            "ended after %.0f s, %s: %d packets, %d lost, %d dropped%s",
             clock() - call.created,
-            "deleted by the proxy" if reason == "deleted" else reason,
-            sum(state.packets for state in states),
-            sum(max(state.lost, 0) for state in states),
-            sum(state.drops for state in states),
+            _by_whom(call, reason),
+            sum([state.packets for state in every]),
+            sum([max(state.lost, 0) for state in every]),
+            sum([state.drops for state in every]),
+            "".join([_parties(member, states) for member in members[:MAX_BRANCHES]]),
             extra={"call_id": call.call_id},
         )
 
     return write
+
+
+MAX_BRANCHES = 4
+"""Branches of a call that a line tells of."""
+MAX_MEDIA = 8
+"""Media of a party that a line tells of."""
+MAX_TAG = 64
+"""Characters of a tag."""
+
+
+def _by_whom(call: Call, reason: str) -> str:
+    """Who ended a call, and why."""
+    proxy = f" {call.controller}" if call.controller else ""
+    return {"deleted": f"deleted by the proxy{proxy}"}.get(reason, reason)
+
+
+def _parties(call: Call, states: Mapping[Endpoint, StreamState]) -> str:
+    first, second = call.legs
+    return _party("caller", first, states) + _party("callee", second, states)
+
+
+def _party(role: str, leg: Leg, states: Mapping[Endpoint, StreamState]) -> str:
+    """What a party sent, medium by medium."""
+    sent = [text for media in leg.medias[:MAX_MEDIA] if (text := _media(media, states))]
+    more = len(leg.medias) - MAX_MEDIA
+    sent += [f"and {more} media more"] if more > 0 else []
+    return f"; {role} {leg.tag[:MAX_TAG]}: {', '.join(sent) or 'nothing'}"
+
+
+def _media(media: Media, states: Mapping[Endpoint, StreamState]) -> str:
+    """One medium: packets and bytes, loss and jitter on their way here, RTCP, and where it came from last."""
+    of = states.get(media.rtp.local) if media.rtp.local is not None else None
+    if of is None or media.rtp.local is None:
+        return ""
+    text = f"{media.line.kind} {of.packets} packets {of.bytes} bytes"
+    if of.expected:
+        text += f" {100 * max(of.lost, 0) / of.expected:.1f}% lost"
+    if of.jitter_ms is not None:
+        text += f" jitter {of.jitter_ms:.1f} ms"
+    reports = states.get(media.rtcp.local) if media.rtcp.local is not None else None
+    if reports is not None and reports.packets:
+        text += f" RTCP {reports.packets}"
+    return f"{text} from {of.observed_source}" if of.observed_source is not None else text

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from control import chronicle
-from relay.call import Call, Signal
-from relay.dataplane.memory import MemoryDataplane
+from relay.call import Line, Media, Signal
 from relay.ports import Interface, PortPool
 from relay.registry import Registry, Settings
-from relay.types import Endpoint, MediaDescription
+from relay.types import Endpoint, StreamState
+from tests.calls import ALICE, BOB, HOST, Stage, above, audio
 
 PROXY = Endpoint("192.0.2.9", 2224)
 
@@ -52,24 +53,60 @@ def test_warnings_are_told_but_those_of_a_second_delete(caplog: pytest.LogCaptur
     ]
 
 
-def test_the_end_of_a_call_tells_what_passed(caplog: pytest.LogCaptureFixture) -> None:
-    plane, ended = MemoryDataplane(), []
+@dataclass
+class Ended:
+    """A call whose end is written."""
+
+    line: str
+    call_id: str
+
+
+def ended(caplog: pytest.LogCaptureFixture, legs: tuple[list[Any], list[Any]], signal: Signal = Signal()) -> Ended:  # noqa: B008
+    stage = Stage()
+    write = chronicle.of_ends(stage.plane, lambda: 107.4)
+    stage.registry = Registry(stage.plane, [stage.interface], Settings(), lambda: 100.0, write)
+    stage.offer(legs[0], signal, call_id="a@b", tags=("alice", None))
+    stage.answer(legs[1], signal, call_id="a@b", tags=("alice", "bob"))
+    a, b = stage.ports("a@b")
+    stage.plane.arrive(a, ALICE, packets=9)
+    stage.plane.arrive(above(a), above(ALICE), size=60, packets=2)
+    stage.plane.arrive(b, Endpoint(BOB.ip, 61000), packets=4)
+    call = stage.registry.delete("a@b", 107.4, delay=0, controller="192.0.2.9")
+    assert call is not None
+    stage.registry.finish(call, 107.4)
+    record = caplog.records[-1]
+    return Ended(record.getMessage(), vars(record)["call_id"])
+
+
+def test_the_end_of_a_call_tells_who_ended_it_and_what_each_party_sent(caplog: pytest.LogCaptureFixture) -> None:
+    found = ended(caplog, ([audio(ALICE)], [audio(BOB)]))
+    assert found.call_id == "a@b"
+    assert found.line == (
+        "ended after 7 s, deleted by the proxy 192.0.2.9: 15 packets, 0 lost, 0 dropped"
+        "; caller alice: audio 9 packets 1548 bytes RTCP 2 from 198.51.100.10:4000"
+        "; callee bob: audio 4 packets 688 bytes from 203.0.113.20:61000"
+    )
+
+
+def test_many_media_make_no_endless_line(caplog: pytest.LogCaptureFixture) -> None:
+    line = ended(caplog, ([audio(ALICE)] * 20, [audio(BOB)] * 20)).line
+    assert line.count("and 12 media more") == 2
+    assert len(line) < 2000
+
+
+def test_loss_and_jitter_are_told_where_they_were_measured() -> None:
+    line = Line()
+    line.offered(audio(ALICE))
+    media = Media(0, line)
     pool = PortPool(30000, 30009, random.Random(1).random)
-    write = chronicle.of_ends(plane, lambda: 107.4)
+    media.take(30000, Interface("default", HOST, HOST, pool))
+    state = StreamState(packets=95, bytes=100, expected=100, received=95, jitter_ms=1.26, observed_source=ALICE)
+    assert chronicle._media(media, {Endpoint(HOST, 30000): state}) == (
+        "audio 95 packets 100 bytes 5.0% lost jitter 1.3 ms from 198.51.100.10:4000"
+    )
 
-    def on_close(call: Call, reason: str) -> None:
-        ended.append(call.call_id)
-        write(call, reason)
 
-    interface = Interface("default", "192.0.2.1", "192.0.2.1", pool)
-    registry = Registry(plane, [interface], Settings(), lambda: 100.0, on_close)
-    rtp = Endpoint("198.51.100.1", 4000)
-    registry.offer("a@b", "t", None, [MediaDescription("audio", "RTP/AVP", rtp, None)], Signal(), 100.0)
-    local = registry.query("a@b").legs[0].medias[0].rtp.local
-    assert local is not None
-    plane.arrive(local, rtp, packets=9)
-    registry.delete("a@b", 107.4, delay=0)
-    registry.finish(registry.query("a@b"), 107.4)
-    assert ended == ["a@b"]
-    assert caplog.records[-1].getMessage() == "ended after 7 s, deleted by the proxy: 9 packets, 0 lost, 0 dropped"
-    assert vars(caplog.records[-1])["call_id"] == "a@b"
+def test_a_timeout_is_nobodys_deed(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage()
+    chronicle.of_ends(stage.plane, lambda: 160.0)(stage.offer().call, "timeout")
+    assert caplog.records[-1].getMessage().startswith("ended after 60 s, timeout: 0 packets")
