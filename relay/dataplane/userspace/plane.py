@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import resource
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -19,7 +18,7 @@ from relay.dataplane import Listener
 from relay.dataplane.host import denied_networks
 from relay.dataplane.userspace.payload import Kind, classify, read_header, treat
 from relay.dataplane.userspace.port import Port
-from relay.dataplane.userspace.sockets import LocalSocket, Received
+from relay.dataplane.userspace.sockets import LocalSocket, Received, raise_file_limit
 from relay.dataplane.userspace.window import Verdict
 from relay.errors import DataplaneError
 from relay.flows import Screen
@@ -41,7 +40,6 @@ _BATCH = 8
 """Datagrams of one port before others, and the proxy's commands, have their turn."""
 _ECN = 3  # RFC 3168: the bits of the TOS byte that are not ours
 _ADDRESSES = (rtnl.RTNLGRP_IPV4_IFADDR, rtnl.RTNLGRP_IPV6_IFADDR)
-_SPARE_FILES = 64  # for all but media
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +88,11 @@ class UserspaceDataplane:
             raise DataplaneError("no media address is given: name one with --interface")
         self._loop = asyncio.get_running_loop()
         self._listener = listener
-        self._room = _raise_file_limit()
+        self._room = raise_file_limit()
         self._changes = Subscription(NETLINK_ROUTE, _ADDRESSES)
         self._loop.add_reader(self._changes.fileno(), self._read_changes)
         try:
-            self._screen = self._own_screen()
+            self._screen = self._own_screen(self._deny)
         except BaseException:
             await self.close()
             raise
@@ -153,9 +151,8 @@ class UserspaceDataplane:
         return port.packets if port is not None else 0
 
     def deny(self, networks: Iterable[Network]) -> None:
-        """Never send to these networks from here on."""
-        self._deny = tuple(networks)
-        self._screen_again()
+        """Never send to these networks from here on. Raises DataplaneError, with no change."""
+        self._screen_again(tuple(networks))
 
     def octets(self) -> int:
         """UDP payload admitted at all ports since the start."""
@@ -178,7 +175,8 @@ class UserspaceDataplane:
     def _open_all(self, locals_: list[Endpoint]) -> None:
         opened: list[LocalSocket] = []
         try:
-            opened += (LocalSocket(local) for local in dict.fromkeys(locals_))
+            for local in dict.fromkeys(locals_):
+                opened.append(LocalSocket(local))
         except DataplaneError:
             for each in opened:
                 each.close()
@@ -211,6 +209,13 @@ class UserspaceDataplane:
             wanted, generation = rule.destination, next(self._generations)
         if generation != port.target_generation or wanted != port.wanted:
             port.aim(wanted, generation, self._refusal(rule, wanted))
+            if mirrored is not None:
+                self._answer(port, mirrored.window.answer)
+
+    def _answer(self, port: Port, learned: Endpoint | None) -> None:
+        """Send to where a party is observed, unless nothing is to be sent there any more."""
+        port.learned = learned
+        port.learned_refused = self._refusal(port.rule, learned) is not None
 
     def _refusal(self, rule: Rule, wanted: Endpoint | None) -> str | None:
         if wanted is None:
@@ -237,25 +242,30 @@ class UserspaceDataplane:
 
     # -- the host
 
-    def _own_screen(self) -> Screen:
-        kernel = Rtnetlink()
+    def _own_screen(self, deny: Iterable[Network]) -> Screen:
+        """Of the operator's networks and this host's addresses. Raises DataplaneError."""
         try:
-            return Screen(denied_networks(self._deny, self._settings.addresses, kernel.addresses()))
-        finally:
-            kernel.close()
+            with contextlib.closing(Rtnetlink()) as kernel:
+                return Screen(denied_networks(deny, self._settings.addresses, kernel.addresses()))
+        except OSError as error:
+            raise DataplaneError(f"the addresses of this host cannot be read: {error}") from error
 
     def _read_changes(self) -> None:
         """The host's addresses are among those that nothing is sent to."""
         assert self._changes is not None
         with contextlib.suppress(Overrun):  # what changed is read below in any case
             self._changes.read()
-        self._screen_again()
+        try:
+            self._screen_again(self._deny)
+        except DataplaneError as error:
+            _log.error("the addresses nothing is sent to cannot be changed: %s", error)
 
-    def _screen_again(self) -> None:
-        self._screen = self._own_screen()
+    def _screen_again(self, deny: tuple[Network, ...]) -> None:
+        self._screen = self._own_screen(deny)
+        self._deny = deny
         for port in self._ports.values():
             port.aim(port.wanted, port.target_generation, self._refusal(port.rule, port.wanted))
-            port.learned_refused = self._refusal(port.rule, port.learned) is not None
+            self._answer(port, port.learned)
 
     # -- packets
 
@@ -314,7 +324,7 @@ class UserspaceDataplane:
             return "source_mismatch" if verdict is Verdict.MISMATCH else None
         if port.window.answer != answered:
             self._counters["learned"] += 1
-            mirrored.answer(port.window.answer)
+            self._answer(mirrored, port.window.answer)
         return None
 
     def _observe(self, port: Port, payload: memoryview, now: float) -> tuple[Kind, bool]:
@@ -381,14 +391,3 @@ class UserspaceDataplane:
             return
         self._counters["rtcp_copied"] += 1
         self._listener.rtcp(port.rule.local, received.source, bytes(payload))
-
-
-def _raise_file_limit() -> int:
-    """Allow this process as many open files as it may ask for; returns how many are left for ports."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    except (OSError, ValueError) as error:
-        _log.warning("the limit of open files stays at %d: %s", soft, error)
-    return max(soft - _SPARE_FILES, 0)

@@ -70,11 +70,6 @@ class Port:
         """Where the next packet goes: as observed, else as signalled."""
         return self.target if self.learned_refused else self.learned or self.target
 
-    def answer(self, learned: Endpoint | None) -> None:
-        """Send to where the party was observed just now; None as signalled."""
-        self.learned = learned
-        self.learned_refused = False
-
     def change(self, rule: Rule, generation: int | None) -> None:
         """Take a changed rule over; a `generation` says that the party's address is another than before."""
         self.rule = rule
@@ -87,7 +82,7 @@ class Port:
     def aim(self, wanted: Endpoint | None, generation: int, refused: str | None) -> None:
         """Send to another address, or to the one of another generation."""
         if generation != self.target_generation:
-            self.answer(None)
+            self.learned = None
         self.wanted, self.refused, self.target_generation = wanted, refused, generation
         self.target = None if refused else wanted
 

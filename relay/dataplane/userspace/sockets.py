@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import resource
 import socket
 import struct
 import sys
@@ -12,10 +14,13 @@ from typing import NamedTuple
 from relay.errors import DataplaneError
 from relay.types import Endpoint
 
-__all__ = ["LocalSocket", "Received"]
+__all__ = ["LocalSocket", "Received", "raise_file_limit"]
+
+_log = logging.getLogger(__name__)
 
 _IP_RECVTTL = 12  # linux/in.h; Python's socket module does not have it
 _DEFAULT_TTL = 64
+_SPARE_FILES = 64  # for all but media
 _INT = struct.Struct("=i")
 _CONTROL_BYTES = 2 * socket.CMSG_SPACE(_INT.size)
 _HEADER = {
@@ -105,3 +110,14 @@ def _ask_for_headers(opened: socket.socket, family: socket.AddressFamily) -> Non
     else:
         opened.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
         opened.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+
+
+def raise_file_limit() -> int:
+    """Allow this process as many open files as it may ask for; returns how many are left for ports."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    except (OSError, ValueError) as error:
+        _log.warning("the limit of open files stays at %d: %s", soft, error)
+    return max(soft - _SPARE_FILES, 0)

@@ -211,6 +211,22 @@ def test_a_replaced_port_keeps_answering_where_its_party_was_observed(parties: t
     run(scenario)
 
 
+def test_a_port_that_is_installed_again_answers_where_its_party_was_observed(parties: tuple[Phone, Phone]) -> None:
+    a, b = parties
+
+    async def scenario(plane: UserspaceDataplane, _: Heard) -> None:
+        rules = mirrored(Endpoint("10.0.0.7", 4000), b.endpoint)
+        plane.install(rules)
+        a.send(PORT_A, RTP)
+        await b.hears()
+        plane.remove([PORT_B], 0)
+        plane.install(rules[1:])
+        b.send(PORT_B, RTP)
+        assert (await a.hears())[:2] == (RTP, PORT_A)
+
+    run(scenario)
+
+
 def test_strict_source_drops_strangers(parties: tuple[Phone, Phone], phone: Callable[[str, int], Phone]) -> None:
     a, b = parties
     stranger = phone(own_ip(66), 6000)
