@@ -247,9 +247,7 @@ class _CallReport:
 
 def _shown_before(call: Call, known: Call) -> bool:
     """Whether a party that is in both calls is shown as it is in `call`: where it talks, or talked last."""
-    if call.answered != known.answered:
-        return call.answered
-    return call.answered and call.last_signal >= known.last_signal
+    return _currency(call) > _currency(known)
 
 
 def _frame(
@@ -266,6 +264,10 @@ def _frame(
         "tags": {},
         "totals": Written(_TOTALS.fill(*_sum(rtp), *_sum(rtcp))),
     }
+
+
+def _currency(call: Call) -> tuple[bool, bool, float]:
+    return call.deleted is None, call.answered, call.last_signal
 
 
 def _sum(states: Sequence[StreamState]) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ import pytest
 
 from control.ng import bencode, message
 from relay.call import Signal
+from relay.ports import Interface, PortPool
 from relay.types import Endpoint, PayloadType
 from tests.calls import ALICE, BOB, HOST, PCMU, PROXY, Stage, above, audio
 
@@ -145,6 +146,38 @@ def test_long_tags_fit_a_datagram(length: int) -> None:
     assert "totals" in reply
 
 
+def test_a_party_with_one_port_and_one_with_two_are_told_apart() -> None:
+    stage = Stage()
+    stage.offer([audio(ALICE, mux=True)], signal=Signal(mux=("accept",)))
+    stage.answer()
+    alice, bob = (tag["medias"][0] for tag in stage.command("query", call_id="c1")["tags"].values())
+    assert ("rtcp-mux" in alice["flags"], "rtcp-mux" in bob["flags"]) == (True, False)
+    assert alice["streams"][0]["flags"][:2] == ["RTP", "RTCP"]
+    assert [stream["flags"][0] for stream in bob["streams"]] == ["RTP", "RTCP"]
+    assert "RTCP" not in bob["streams"][0]["flags"]
+
+
+def test_each_party_is_told_in_its_own_family() -> None:
+    stage = Stage()
+    six = Interface("default", "2001:db8::1", "2001:db8::1", PortPool(30000, 30999, lambda: 0.5))
+    stage.serve([stage.interface, six])
+    callee = Endpoint("2001:db8:5::20", 5000)
+    stage.offer(signal=Signal(family=6))
+    stage.answer([audio(callee)])
+    alice, bob = (tag["medias"][0]["streams"][0] for tag in stage.command("query", call_id="c1")["tags"].values())
+    assert (alice["family"], alice["local address"], alice["endpoint"]["family"]) == ("IPv4", HOST, "IPv4")
+    assert (bob["family"], bob["local address"]) == ("IPv6", "2001:db8::1")
+    assert bob["endpoint"] == {"family": "IPv6", "address": "2001:db8:5::20", "port": 5000}
+
+
+def test_each_party_is_told_with_its_own_protocol() -> None:
+    stage = Stage()
+    stage.offer(signal=Signal(transport="RTP/AVPF"))
+    stage.answer([audio(BOB, protocol="RTP/AVPF")])
+    tags = stage.command("query", call_id="c1")["tags"]
+    assert [tag["medias"][0]["protocol"] for tag in tags.values()] == ["RTP/AVP", "RTP/AVPF"]
+
+
 # -- looking at a part
 
 
@@ -218,6 +251,14 @@ def test_the_caller_is_shown_with_the_media_of_the_branch_that_answered(forked: 
     alice = forked.command("query", call_id="c1")["tags"]["alice"]
     assert first_port(alice) == ports(forked, 1)[0].port
     assert alice["subscriptions"] == [{"tag": "carol", "type": "offer/answer"}]
+
+
+def test_a_branch_that_is_deleted_does_not_hide_one_that_stands(forked: Stage) -> None:
+    forked.answer(signal=Signal(via_branch="b2"), tags=("alice", "carol"))
+    forked.now += 5
+    forked.delete(from_tag="alice", via_branch="b2")
+    alice = forked.command("query", call_id="c1")["tags"]["alice"]
+    assert first_port(alice) == ports(forked, 0)[0].port
 
 
 def test_the_totals_are_those_of_all_branches(forked: Stage) -> None:
