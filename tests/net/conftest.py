@@ -81,6 +81,9 @@ class Table:
     def __init__(self, lab: Lab, *, napi: bool = True) -> None:
         self.lab = lab
         self.relay, self.a, self.b = (lab.host(name) for name in ("relay", "a", "b"))
+        for host in (self.relay, self.a, self.b):
+            host.sysctl("ipv6/conf/all/accept_dad", "0")  # link-local addresses are there at once
+            host.sysctl("ipv6/conf/default/accept_dad", "0")
         for host, name in ((self.a, "to-a"), (self.b, "to-b")):
             self.connect(host, name, napi=napi)
         self.heard = Heard()

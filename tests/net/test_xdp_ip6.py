@@ -99,8 +99,10 @@ def test_tokens_of_sources_that_came_and_went_are_given_back(table: Table, monke
 
     async def scenario() -> None:
         _, b = table.phones6()
-        table.a.run("sysctl", "-q", "net.ipv6.ip_nonlocal_bind=1")
-        sources = [table.phone(table.a, f"fd07:1::1:{number:x}", 5000) for number in range(1, 7)]
+        addresses = [f"fd07:1::1:{number:x}" for number in range(1, 7)]
+        for address in addresses:
+            table.a.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
+        sources = [table.phone(table.a, address, 5000) for address in addresses]
         async with table.plane(addresses=SERVED) as plane:
             plane.install(mirrored(Endpoint("fd07:5::1", 4000), b.endpoint, first=MEDIA6_A, second=MEDIA6_B))
             for source in sources:
