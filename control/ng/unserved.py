@@ -24,6 +24,7 @@ ICE = {
 
 _SHARED = {
     "always-transcode": f"always-transcode: {_TRANSCODING}",
+    "allow-transcode": f"allow-transcode: {_TRANSCODING}",
     "allow-transcoding": f"allow-transcoding: {_TRANSCODING}",
     "force-transcode": f"force-transcode: {_TRANSCODING}",
     "transcode": f"transcode: {_TRANSCODING}",

@@ -49,9 +49,9 @@ def test_words_of_a_key_are_joined_in_any_way(key: str) -> None:
         ({"limit": 3}, {"limit": 3}),
         ({"flags": ["strict-source", "media handover"]}, {"strict_source": True, "media_handover": True}),
         ({"flags": "port_latching"}, {"port_latching": True}),
-        ({"flags": ["asymmetric", "trust-address"]}, {"asymmetric": True}),
+        ({"flags": ["asymmetric", "trust-address"]}, {"asymmetric": True, "sip_source": False}),
         ({"flags": ["trust-address", "SIP-source-address"]}, {"sip_source": True}),
-        ({"flags": ["SIP-source-address", "trust address"]}, {}),
+        ({"flags": ["SIP-source-address", "trust address"]}, {"sip_source": False}),
         ({"flags": ["no-rtcp-attribute"]}, {"rtcp_attribute": RtcpAttribute.NONE}),
         ({"flags": ["full-rtcp-attribute"]}, {"rtcp_attribute": RtcpAttribute.FULL}),
         ({"flags": ["original-sendrecv", "to-tag"]}, {"original_direction": True, "match_to_tag": True}),
@@ -285,6 +285,7 @@ def test_one_string_of_flags_says_the_same_as_keys() -> None:
         "tos": 184,
         "label": "l1",
         "strict_source": True,
+        "sip_source": False,
     }
 
 
@@ -297,3 +298,38 @@ def test_lists_are_bounded() -> None:
     assert options.wishes is not None
     assert options.wishes.codecs is not None
     assert sum(map(len, options.wishes.codecs.strip)) <= 64 * 128
+
+
+ORDINARY_KEYS = (
+    "call-id from-tag to-tag via-branch label from-label to-label set-label address sip-message-type sip-code template "
+    "sdp ICE transport-protocol address-family media-address TOS ptime DTLS DTLS-reverse delete-delay "
+    "endpoint-learning record-call generate-RTCP xmlrpc-callback metadata from-interface to-interface interface"
+).split()
+ORDINARY_FLAGS = (
+    "trust-address symmetric asymmetric SIP-source-address loop-protect strict-source media-handover fragment to-tag "
+    "directional port-latching no-port-latching no-rtcp-attribute full-rtcp-attribute original-sendrecv generate-mid "
+    "strip-extmap single-codec reorder-codecs reuse-codecs static-codecs allow-asymmetric-codecs NAT-wait pierce-NAT "
+    "unidirectional no-redis-update reset fatal fast full all record-call trickle-ICE reject-ICE WebRTC debug provisional "
+    "new-branch no-tls-id recrypt pad-crypto replace-origin replace-session-connection replace-origin-full "
+    "replace-username replace-session-name replace-SDP-version replace-force-increment-sdp-ver replace-zero-address "
+    "rtcp-mux-offer rtcp-mux-require rtcp-mux-demux rtcp-mux-accept rtcp-mux-reject ICE-remove ICE-force ICE-default "
+    "ICE-optional ICE-force-relay SDES-off SDES-nonew SDES-only-AES_CM_128_HMAC_SHA1_80 OSRTP-accept codec-strip-G729 "
+    "codec-offer-PCMA codec-except-PCMA codec-mask-PCMA codec-transcode-PCMA codec-accept-PCMA codec-consume-PCMA "
+    "codec-ignore-PCMA codec-set-opus endpoint-learning-delayed endpoint-learning-immediate endpoint-learning-off "
+    "endpoint-learning-heuristic RTP SRTP AVP AVPF DTLS RTP/AVP RTP/SAVP RTP/AVPF RTP/SAVPF UDP/TLS/RTP/SAVP internal"
+).split()
+
+
+@pytest.mark.parametrize("key", ORDINARY_KEYS)
+def test_a_key_of_ordinary_deployments_is_known(key: str) -> None:
+    value = {"ICE": "default", "endpoint-learning": "off"}.get(key, "4")
+    for spelling in (key, key.replace("-", " "), key.replace("-", "_")):
+        assert parse_options({spelling: value}).ignored == 0
+        assert parse_options({"rtpp-flags": f"{key}={value}"}).ignored == 0
+
+
+@pytest.mark.parametrize("flag", ORDINARY_FLAGS)
+def test_a_flag_of_ordinary_deployments_is_known(flag: str) -> None:
+    for spelling in (flag, flag.replace("-", " ", 1)):
+        assert parse_options({"flags": [spelling]}).ignored == 0
+    assert changed({"rtpp-flags": flag}) == changed({"flags": [flag]})
