@@ -470,9 +470,9 @@ class Call:
 
 
 def family(descriptions: Sequence[MediaDescription], signal: Signal) -> int:
-    """The IP version of the sender's media, 0 where it has none."""
+    """The IP version of the sender's media, 0 where it has none; a hold to 0.0.0.0 says nothing of it."""
     for description in descriptions:
-        if description.rtp is not None:
+        if description.rtp is not None and not description.held:
             sourced = signal.received_from if signal.sip_source else None
             return version(sourced or description.rtp.ip)
     return 0

@@ -2,15 +2,16 @@
 
 RTP and RTCP on one port (RFC 5761) is settled for each party by itself:
 
-    the party                                mux of its media, and whether its word decides
-    --------------------------------------   ------------------------------------------------------------------------
-    offers it                                OFFERED until the other party's answer decides
+    the party                                its mux
+    --------------------------------------   ------------------------------------------------------------------
+    offers it                                OFFERED until the other party's answer decides; ON if it was
     offers it, `accept` or `demux`           ON, whatever the other answers
     offers it, `reject`                      OFF
-    is offered it (as the other offered      OFFERED until its answer; with `require` ON
-    it, not with `demux` or `reject`;
-    or by `offer`, `require`)
+    is offered it, as the other offers it    OFFERED until its own answer decides
+    (but for `demux`), or by `offer`
+    is offered it again, or by `require`     ON until its own answer decides
     was muxed, and is not by this offer      OFFERED until the answer ends it: RTCP may come to either port
+    answers                                  what its answer says
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ class Media:
         "interface",
         "line",
         "mux",
-        "mux_open",
+        "mux_follows",
         "port",
         "rtcp",
         "rtp",
@@ -188,8 +189,8 @@ class Media:
         self.interface: Interface | None = None
         """Where the pair is."""
         self.mux = Mux.OFF
-        self.mux_open = False
-        """The answer decides about it: this party's own, or the other's for what this one offered."""
+        self.mux_follows = False
+        """The other party's answer to what this one offered decides about it."""
         self.rtp = Stream()
         self.rtcp = Stream()
         self.shown_rtp: Endpoint | None = None
@@ -238,7 +239,7 @@ class Media:
         """Use no pair any more."""
         self.port = self.interface = self.rtp.local = self.rtcp.local = self.shown_rtp = self.shown_rtcp = None
         self.rtp.known = self.rtcp.known = None
-        self.mux, self.mux_open = Mux.OFF, False
+        self.mux, self.mux_follows = Mux.OFF, False
 
     def moved(self, description: MediaDescription, endpoint: Endpoint | None) -> bool:
         """Whether an offer moves the party, so that the other one is shown a new pair."""
@@ -255,19 +256,18 @@ class Media:
 
     def offer_mux(self, other: Media, offered: bool, words: Sequence[str]) -> bool:
         """This party offers, with mux or without; `words` of the proxy. Whether the other party is offered it."""
-        onward = offered
-        self.mux_open = False
+        self.mux_follows = False
         if not offered:
             self.mux = Mux.OFF if self.mux is Mux.OFF else Mux.OFFERED
         elif "reject" in words:
-            self.mux, onward = Mux.OFF, False
+            self.mux = Mux.OFF
         elif "demux" in words or "accept" in words:
-            self.mux, onward = Mux.ON, "demux" not in words
+            self.mux = Mux.ON
         else:
-            self.mux_open = True
+            self.mux_follows = True
             self.mux = Mux.ON if self.mux is Mux.ON else Mux.OFFERED
-        onward = onward or "offer" in words or "require" in words
-        other.mux_open = onward
+        passes = (offered or other.mux is Mux.ON) and "demux" not in words
+        onward = passes or "offer" in words or "require" in words
         if "require" in words:
             other.mux = Mux.ON
         elif onward:
@@ -279,9 +279,11 @@ class Media:
 
     def answer_mux(self, offerer: Media, accepted: bool) -> None:
         """This party answers the other's offer, with mux or without."""
-        self.mux = Mux.ON if accepted and self.mux_open else Mux.OFF
-        if offerer.mux_open or offerer.mux is Mux.OFFERED:
-            offerer.mux = self.mux if offerer.mux_open else Mux.OFF
+        self.mux = Mux.ON if accepted else Mux.OFF
+        if offerer.mux_follows:
+            offerer.mux = self.mux
+        elif offerer.mux is Mux.OFFERED:
+            offerer.mux = Mux.OFF
         self.line.one_port = self.mux is offerer.mux is Mux.ON
 
     def shown(self, other: MediaDescription, muxed: bool, protocol: str | None) -> LocalMedia:

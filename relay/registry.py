@@ -406,7 +406,9 @@ class Registry(Forwarding):
         call.tos = tos & 0xFC if tos >= 0 else None
 
     def _sourced(self, signal: Signal) -> Signal:
-        return signal._replace(sip_source=True) if self.settings.sip_source else signal
+        if signal.sip_source is None and self.settings.sip_source:
+            return signal._replace(sip_source=True)
+        return signal
 
     def _end(self, call: Call, reason: str, now: float) -> None:
         """All of a call, with its branches."""

@@ -20,8 +20,8 @@ class Signal(NamedTuple):
 
     received_from: str | None = None
     """IP address the signalling came from."""
-    sip_source: bool = False
-    """Take `received_from` for the SDP's address (`SIP-source-address`)."""
+    sip_source: bool | None = None
+    """Take `received_from` for the SDP's address (`SIP-source-address`), or do not (`trust-address`); None: as set."""
     tos: int = DEFAULT_TOS
     """The whole TOS byte; negative leaves each packet's own, 256 and above is the daemon's default."""
     strict_source: bool = False

@@ -53,7 +53,7 @@ class Options:
     media_handover: bool = False
     asymmetric: bool = False
     port_latching: bool = False
-    sip_source: bool = False
+    sip_source: bool | None = None
     reset: bool = False
     new_branch: bool = False
     mux: tuple[str, ...] = ()
