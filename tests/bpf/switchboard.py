@@ -163,7 +163,8 @@ class Switchboard:
     def _forget_tokens(self) -> None:
         """All tokens are spare, and no address has one."""
         table, spare = self.object.map("tokens"), self.object.map("spare")
-        for key in table.keys():
+        taken = table.keys()
+        for key in taken:
             table.delete(key)
         while spare.pop() is not None:
             pass

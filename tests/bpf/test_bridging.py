@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP, IPOption_Timestamp
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
-from scapy.packet import Packet, Raw
+from scapy.packet import Raw
 
 from relay.dataplane import abi
 from relay.types import Endpoint
@@ -186,7 +186,7 @@ NEAR6, FAR6 = Endpoint(SECOND6, 31000), Endpoint(SECOND6, 31002)
 class TestPasses:
     """Two calls of this relay in series: what is between them never leaves it."""
 
-    def run_chain(self, board: Switchboard, first: Endpoint, second: Endpoint, last: Endpoint, to: Endpoint) -> Packet:
+    def run_chain(self, board: Switchboard, first: Endpoint, second: Endpoint, last: Endpoint, to: Endpoint) -> Run:
         board.call(0, 0, A, second, (PORT_A, first))
         board.call(0, 0, first, to, (second, last))
         run = board.run(datagram(A, PORT_A, b"chain"))

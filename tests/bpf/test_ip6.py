@@ -144,7 +144,13 @@ def test_a_wrong_checksum_is_not_made_right(board: Switchboard) -> None:
         bytes(datagram(A6, PORT_A6, b"payload"))[:-1],
         ETHERNET / IPv6(src=A6.ip, dst=RELAY6, plen=14) / TO_PORT,
     ],
-    ids=["no checksum", "UDP length under its header", "beyond the packet", "beyond the frame", "IPv6 length too small"],
+    ids=[
+        "no checksum",
+        "UDP length under its header",
+        "beyond the packet",
+        "beyond the frame",
+        "IPv6 length too small",
+    ],
 )
 def test_what_contradicts_itself_is_a_drop(board: Switchboard, frame: Packet | bytes) -> None:
     steady(board)
