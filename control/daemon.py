@@ -21,6 +21,7 @@ from typing import Any
 
 from control import chronicle, host, planes, supervisor
 from control import log as logs
+from control.callback import Notifier
 from control.config import DEFAULT_FILE, Config, ConfigError, Loaded, Network, examine
 from control.config import Interface as Given
 from control.load import Limits, Meters
@@ -34,6 +35,7 @@ from control.planes import Chosen
 from control.reload import Reloader
 from control.transports import Transports
 from control.version import build, version
+from relay.call import Call
 from relay.errors import HairpinError
 from relay.registry import Registry, Settings
 from relay.types import Learning
@@ -145,6 +147,7 @@ class Relay:
         service: Service,
         ports: host.MediaPorts,
         own: tuple[Network, ...],
+        notifier: Notifier,
     ) -> None:
         self.config = config
         self.chosen = chosen
@@ -152,6 +155,7 @@ class Relay:
         self.registry = registry
         self.commands = commands
         self.transports = Transports(service)
+        self.notifier = notifier
         self.meters = Meters(_limits(config), self.plane.octets)
         registry.refuse = self.meters.refuse
         self.socket_path = Path()
@@ -178,14 +182,15 @@ class Relay:
         chosen = await planes.choose(config, tuple({interface.address: None for interface in interfaces}), hearing)
         plane = chosen.plane
         stack.push_async_callback(plane.close)
-        registry = Registry(
-            plane, interfaces, _settings(config, own), time.monotonic, chronicle.of_ends(plane, time.monotonic)
-        )
+        notifier = Notifier(config.b2b_url, config.xmlrpc_format, lambda ip: service.allowed(ip))
+        stack.push_async_callback(notifier.close)
+        ends = _ends(chronicle.of_ends(plane, time.monotonic), notifier.ended)
+        registry = Registry(plane, interfaces, _settings(config, own), time.monotonic, ends)
         hearing.listener = registry
         commands = Commands(registry, time.monotonic(), time.time() - time.monotonic(), chronicle.of_trouble)
         commands.templates = _templates(config)
         service = Service(commands.handle, config.ng_allow, time.monotonic)
-        relay = cls(config, chosen, registry, commands, service, ports, own)
+        relay = cls(config, chosen, registry, commands, service, ports, own, notifier)
         if plane.name != "memory":
             stack.callback(ports.give_back)
             relay.reserved = ports.reserve(claim.left_behind, claim.note)
@@ -215,6 +220,7 @@ class Relay:
             self.skip_busy_ports()
         self.registry.reload(_settings(config, self.own))
         self.meters.limits = _limits(config)
+        self.notifier.url, self.notifier.form = config.b2b_url, config.xmlrpc_format
         self.commands.templates = _templates(config)
         self.transports.service.allow(config.ng_allow)
         logging.getLogger().setLevel(logs.python_level(config.log_level))
@@ -275,8 +281,8 @@ class Relay:
     def _ng_counters(self) -> dict[str, dict[str, int]]:
         per_source = {f"ng requests from {ip}": dict(counts) for ip, counts in self.commands.counts.items()}
         counters = self.transports.counters()
-        counters["ng datagrams"]["ignored_keys"] = self.commands.ignored
-        return {**per_source, **counters}
+        counters["ng messages"]["ignored_keys"] = self.commands.ignored
+        return {**per_source, **counters, "timeouts told": self.notifier.statistics()}
 
 
 def _claim(config: Config, stack: AsyncExitStack) -> tuple[place.Claim, Path]:
@@ -294,6 +300,16 @@ def _claim(config: Config, stack: AsyncExitStack) -> tuple[place.Claim, Path]:
         claim = place.Claim(path.with_suffix(".lock"), config.instance)
     stack.callback(claim.release)
     return claim, asked or path
+
+
+def _ends(*hear: Callable[[Call, str], None]) -> Callable[[Call, str], None]:
+    """Who hears of each call that ends, one after the other."""
+
+    def tell(call: Call, reason: str) -> None:
+        for one in hear:
+            one(call, reason)
+
+    return tell
 
 
 def _limits(config: Config) -> Limits:

@@ -234,7 +234,7 @@ def test_strangers_get_no_answer(lab: Lab, host: Host) -> None:
     assert not pings(router, ng)
     closed.says("ng: listening on 10.99.5.1:2223, from 10.99.5.1/32")
     status = json.loads(hairpin(host, "status", "--json").stdout)
-    assert status["counters"]["ng datagrams"]["strangers"] == 1
+    assert status["counters"]["ng messages"]["strangers"] == 1
     assert closed.end() == 0
     by_default = memory(host, "--listen-ng=2223").ready(ng)
     assert pings(router, ng)
