@@ -10,8 +10,11 @@ from relay.nic.links import Change, Changes
 from relay.nic.netlink import Overrun
 from relay.types import Endpoint, Path
 from tests.net.conftest import (
+    MEDIA6_A,
+    MEDIA6_B,
     MEDIA_A,
     MEDIA_B,
+    PARTY6_B,
     PARTY_B,
     RELAY_B,
     Phone,
@@ -112,21 +115,72 @@ def test_a_destination_without_a_route_waits_for_one(table: Table) -> None:
     table.run(scenario)
 
 
-def test_an_interface_goes_and_comes_back(table: Table) -> None:
+@pytest.mark.parametrize(("first", "second"), [(MEDIA_A, MEDIA_B), (MEDIA6_A, MEDIA6_B), (MEDIA_A, MEDIA6_B)])
+def test_an_interface_goes_and_comes_back(table: Table, first: Endpoint, second: Endpoint) -> None:
     async def scenario() -> None:
-        a, b = table.phones()
-        async with table.plane() as plane:
-            plane.install(mirrored(a.endpoint, b.endpoint))
-            await ready(plane)
+        a = (table.phones6() if ":" in first.ip else table.phones())[0]
+        to_b = Endpoint(PARTY6_B if ":" in second.ip else PARTY_B, 7000)
+        async with table.plane(addresses=(first.ip, second.ip)) as plane:
+            plane.install(mirrored(a.endpoint, to_b, first=first, second=second))
+            await ready(plane, first, second)
             table.relay.ip("link", "delete", "to-b")
             await wait_for(lambda: table.attached() == ["to-a"])
-            await wait_for(lambda: plane.state(MEDIA_A).path is Path.NO_NEXT_HOP)
+            await wait_for(lambda: plane.state(first).path is Path.NO_NEXT_HOP)
+            await wait_for(lambda: described(plane, "interface to-b has gone"))
+            assert described(plane, f"media address {second.ip} is on no interface")
             table.connect(table.b, "to-b")
+            b = table.phone(table.b, *to_b)
             await wait_for(lambda: table.attached() == ["to-a", "to-b"])
-            await ready(plane)
-            await stream(a, 10)
-            b.send(MEDIA_B, rtp(1))
+            await ready(plane, first, second)
+            for number in range(10):
+                a.send(first, rtp(number))
+                await asyncio.sleep(0.01)
+            b.send(second, rtp(1))
             assert (len(await b.expect(10)), len(await a.expect(1))) == (10, 1)
+            assert described(plane, "interface to-b was gone, and is attached to again")
+            assert not described(plane, "is on no interface")
+
+    table.run(scenario)
+
+
+@pytest.mark.parametrize(("first", "second"), [(MEDIA_A, MEDIA_B), (MEDIA6_A, MEDIA6_B)])
+def test_a_media_address_goes_and_comes_back(table: Table, first: Endpoint, second: Endpoint) -> None:
+    async def scenario() -> None:
+        a, b = table.phones6() if ":" in first.ip else table.phones()
+        address = f"{second.ip}/{64 if ':' in second.ip else 24}"
+        async with table.plane(addresses=(first.ip, second.ip)) as plane:
+            plane.install(mirrored(a.endpoint, b.endpoint, first=first, second=second))
+            await ready(plane, first, second)
+            table.relay.ip("address", "delete", address, "dev", "to-b")
+            await wait_for(lambda: described(plane, f"media address {second.ip} is on no interface"))
+            await wait_for(lambda: plane.state(first).path is Path.NO_NEXT_HOP)
+            table.relay.ip("address", "add", address, "dev", "to-b")
+            await ready(plane, first, second)
+            await wait_for(lambda: not described(plane, "is on no interface"))
+            for number in range(10):
+                a.send(first, rtp(number))
+                await asyncio.sleep(0.01)
+            assert [payload for payload, _ in await b.expect(10)] == [rtp(number) for number in range(10)]
+
+    table.run(scenario)
+
+
+def test_a_learned_address_that_is_denied_later_is_forgotten(table: Table) -> None:
+    """The host takes for itself an address that was a party's source."""
+    stolen = "10.7.1.88"
+
+    async def scenario() -> None:
+        table.a.ip("address", "add", f"{stolen}/24", "dev", "eth0")
+        source, (_, b) = table.phone(table.a, stolen, 4000), table.phones()
+        async with table.plane() as plane:
+            plane.install(mirrored(Endpoint("10.7.5.1", 4000), b.endpoint))
+            source.send(MEDIA_A, rtp(1))
+            await wait_for(lambda: plane.state(MEDIA_A).observed_source == source.endpoint)
+            table.relay.ip("address", "add", f"{stolen}/32", "dev", "lo")
+            await wait_for(lambda: plane.state(MEDIA_A).observed_source is None)
+            source.send(MEDIA_A, rtp(2))
+            await wait_for(lambda: plane.state(MEDIA_A).last_drop == "source_refused")
+            assert plane.state(MEDIA_A).observed_source is None
 
     table.run(scenario)
 
