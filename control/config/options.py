@@ -206,7 +206,7 @@ class Config:
     xmlrpc_format: int = option(
         0,
         whole(0, 2, "a format"),
-        "how to tell: 0 SEMS, di.terminate_call with the tags; 1 the Call-ID alone; 2 Kamailio, dlg.terminate_dlg",
+        "how to tell: 0 SEMS, di with each tag; 1 teardown with the Call-ID; 2 Kamailio, dlg.terminate_dlg",
         "N",
         short="x",
         live=True,
