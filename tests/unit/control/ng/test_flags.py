@@ -300,24 +300,29 @@ def test_lists_are_bounded() -> None:
     assert sum(map(len, options.wishes.codecs.strip)) <= 64 * 128
 
 
-ORDINARY_KEYS = (
-    "call-id from-tag to-tag via-branch label from-label to-label set-label address sip-message-type sip-code template "
-    "sdp ICE transport-protocol address-family media-address TOS ptime DTLS DTLS-reverse delete-delay "
-    "endpoint-learning record-call generate-RTCP xmlrpc-callback metadata from-interface to-interface interface"
-).split()
-ORDINARY_FLAGS = (
-    "trust-address symmetric asymmetric SIP-source-address loop-protect strict-source media-handover fragment to-tag "
-    "directional port-latching no-port-latching no-rtcp-attribute full-rtcp-attribute original-sendrecv generate-mid "
-    "strip-extmap single-codec reorder-codecs reuse-codecs static-codecs allow-asymmetric-codecs NAT-wait pierce-NAT "
-    "unidirectional no-redis-update reset fatal fast full all record-call trickle-ICE reject-ICE WebRTC debug provisional "
-    "new-branch no-tls-id recrypt pad-crypto replace-origin replace-session-connection replace-origin-full "
-    "replace-username replace-session-name replace-SDP-version replace-force-increment-sdp-ver replace-zero-address "
-    "rtcp-mux-offer rtcp-mux-require rtcp-mux-demux rtcp-mux-accept rtcp-mux-reject ICE-remove ICE-force ICE-default "
-    "ICE-optional ICE-force-relay SDES-off SDES-nonew SDES-only-AES_CM_128_HMAC_SHA1_80 OSRTP-accept codec-strip-G729 "
-    "codec-offer-PCMA codec-except-PCMA codec-mask-PCMA codec-transcode-PCMA codec-accept-PCMA codec-consume-PCMA "
-    "codec-ignore-PCMA codec-set-opus endpoint-learning-delayed endpoint-learning-immediate endpoint-learning-off "
-    "endpoint-learning-heuristic RTP SRTP AVP AVPF DTLS RTP/AVP RTP/SAVP RTP/AVPF RTP/SAVPF UDP/TLS/RTP/SAVP internal"
-).split()
+ORDINARY_KEYS = [
+    "call-id", "from-tag", "to-tag", "via-branch", "label", "from-label", "to-label", "set-label", "address",
+    "sip-message-type", "sip-code", "template", "sdp", "ICE", "transport-protocol", "address-family",
+    "media-address", "TOS", "ptime", "DTLS", "DTLS-reverse", "delete-delay", "endpoint-learning", "record-call",
+    "generate-RTCP", "xmlrpc-callback", "metadata", "from-interface", "to-interface", "interface",
+]  # fmt: skip
+ORDINARY_FLAGS = [
+    "trust-address", "symmetric", "asymmetric", "SIP-source-address", "loop-protect", "strict-source",
+    "media-handover", "fragment", "to-tag", "directional", "port-latching", "no-port-latching", "no-rtcp-attribute",
+    "full-rtcp-attribute", "original-sendrecv", "generate-mid", "strip-extmap", "single-codec", "reorder-codecs",
+    "reuse-codecs", "static-codecs", "allow-asymmetric-codecs", "NAT-wait", "pierce-NAT", "unidirectional",
+    "no-redis-update", "reset", "fatal", "fast", "full", "all", "record-call", "trickle-ICE", "reject-ICE",
+    "WebRTC", "debug", "provisional", "new-branch", "no-tls-id", "recrypt", "pad-crypto", "replace-origin",
+    "replace-session-connection", "replace-origin-full", "replace-username", "replace-session-name",
+    "replace-SDP-version", "replace-force-increment-sdp-ver", "replace-zero-address", "rtcp-mux-offer",
+    "rtcp-mux-require", "rtcp-mux-demux", "rtcp-mux-accept", "rtcp-mux-reject", "ICE-remove", "ICE-force",
+    "ICE-default", "ICE-optional", "ICE-force-relay", "SDES-off", "SDES-nonew", "SDES-only-AES_CM_128_HMAC_SHA1_80",
+    "OSRTP-accept", "codec-strip-G729", "codec-offer-PCMA", "codec-except-PCMA", "codec-mask-PCMA",
+    "codec-transcode-PCMA", "codec-accept-PCMA", "codec-consume-PCMA", "codec-ignore-PCMA", "codec-set-opus",
+    "endpoint-learning-delayed", "endpoint-learning-immediate", "endpoint-learning-off",
+    "endpoint-learning-heuristic", "RTP", "SRTP", "AVP", "AVPF", "DTLS", "RTP/AVP", "RTP/SAVP", "RTP/AVPF",
+    "RTP/SAVPF", "UDP/TLS/RTP/SAVP", "internal",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("key", ORDINARY_KEYS)
