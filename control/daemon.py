@@ -210,10 +210,10 @@ class Relay:
     def take_over(self, config: Config, grown: Sequence[Given]) -> None:
         """Put the live options of a configuration in force, and more ports of the media addresses if any are given.
 
-        Raises HairpinError, with no change.
+        Raises HairpinError, with no option changed.
         """
-        self.plane.deny(config.deny_peer)
         self.transports.renew(config)
+        self.plane.deny(config.deny_peer)
         if grown:
             self.ports.grow(grown)
             self.reserved = self.keep_ports()
