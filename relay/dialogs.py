@@ -98,4 +98,4 @@ def _current(members: Sequence[Call]) -> Call:
     """Of several branches the one that stands and was answered last."""
     if len(members) == 1:
         return members[0]
-    return max(members, key=lambda call: (call.deleted is None, call.answered, call.last_signal))
+    return max(reversed(members), key=lambda call: (call.deleted is None, call.answered, call.last_signal))
