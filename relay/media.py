@@ -71,7 +71,7 @@ class Held:
     refused.
     """
 
-    __slots__ = ("count", "pairs", "rules")
+    __slots__ = ("count", "pairs", "rules", "seen")
 
     def __init__(self, first: Sequence[Rule], second: Sequence[Rule]) -> None:
         self.rules = (tuple(first), tuple(second))
@@ -80,6 +80,8 @@ class Held:
         """Replaced pairs, to be let go then."""
         self.count = 0
         """Packets at its ports when the timers last looked."""
+        self.seen = 0.0
+        """When that number last moved."""
 
 
 class Line:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import inf
 
 from relay.call import Call
+from relay.media import Held
 from relay.settings import Settings
 from relay.types import Endpoint
 
@@ -45,21 +46,26 @@ def _silence(call: Call, settings: Settings, packets: Callable[[Endpoint], int],
         end = 0.0
     for mine, theirs in call.sides():
         limit, name = _limit(call, settings, mine.sends_to(theirs))
-        held = mine.line.held
-        if held is not None:
-            passed = sum([packets(rule.local) for kept in held.rules for rule in kept])
-            if passed != held.count:
-                held.count = passed
-                return now + limit, name
+        seen = call.last_signal
+        if mine.line.held is not None:
+            seen = max(seen, _heard(mine.line.held, packets, now))
         for stream in mine.streams:
             assert stream.local is not None
             count = packets(stream.local)
             if count != stream.count:
                 stream.count, stream.seen = count, now
                 return now + limit, name
-            if (left := max(stream.seen, call.last_signal) + limit) > end:
+            if (left := max(stream.seen, seen) + limit) > end:
                 end, reason = left, name
     return end, reason
+
+
+def _heard(held: Held, packets: Callable[[Endpoint], int], now: float) -> float:
+    """When a packet last came to the ports that are in force until the answer."""
+    count = sum([packets(rule.local) for kept in held.rules for rule in kept])
+    if count != held.count:
+        held.count, held.seen = count, now
+    return held.seen
 
 
 def _limit(call: Call, settings: Settings, sends: bool | None) -> _END:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import struct
+from ipaddress import ip_network
 
 import pytest
 
 from relay.call import Call, Signal
 from relay.errors import DataplaneError, PortsExhausted, UnknownCall
 from relay.ports import Interface, PortPool
-from relay.registry import LoadLimit
+from relay.registry import LoadLimit, Settings
 from relay.types import Direction, Endpoint
 from tests.calls import ALICE, BOB, HOST, Stage, above, audio
 
@@ -161,10 +162,8 @@ def test_ports_come_back_after_the_delete_delay() -> None:
 
 
 def two_interfaces(stage: Stage) -> Stage:
-    inner = Interface("inner", "10.0.0.1", "10.0.0.1", PortPool(20000, 20099, random.Random(3).random))
-    stage.registry = type(stage.registry)(
-        stage.plane, [stage.interface, inner], stage.registry.settings, lambda: stage.now, stage._end
-    )
+    pool = PortPool(20000, 20099, random.Random(3).random)
+    stage.serve([stage.interface, Interface("inner", "10.0.0.1", "10.0.0.1", pool)])
     return stage
 
 
@@ -246,6 +245,22 @@ def test_a_revived_call_waits_for_its_answer_like_a_new_one(stage: Stage) -> Non
     stage.answer()
     stage.wait(66)
     assert stage.ended == [("c1", "timeout")]
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [(1e9, 3600), (-5, 30), (2, 2)])
+def test_a_delete_delay_has_its_bounds(stage: Stage, asked: float, seconds: float) -> None:
+    call = answered(stage).delete(delay=asked)
+    assert call is not None
+    assert call.deleted == stage.now + seconds
+
+
+def test_a_call_knows_the_proxy_that_spoke_last(stage: Stage) -> None:
+    call = stage.offer(signal=Signal(controller="192.0.2.7")).call
+    assert call.controller == "192.0.2.7"
+    stage.answer()
+    assert call.controller == "192.0.2.7"
+    stage.delete(controller="192.0.2.8")
+    assert call.controller == "192.0.2.8"
 
 
 @pytest.mark.parametrize(
@@ -382,6 +397,42 @@ def test_the_timers_books_do_not_grow(stage: Stage) -> None:
     assert len(stage.registry._due) == 0
 
 
+# -- other settings
+
+
+def test_shorter_limits_hold_for_calls_that_stand(stage: Stage) -> None:
+    answered(stage)
+    stage.registry.reload(Settings(timeout=5))
+    stage.wait(7)
+    assert stage.ended == [("c1", "timeout")]
+
+
+def test_longer_limits_hold_for_calls_that_stand(stage: Stage) -> None:
+    answered(stage)
+    stage.registry.reload(Settings(timeout=600))
+    stage.wait(500)
+    assert stage.ended == []
+
+
+def test_networks_denied_later_are_sent_to_no_more(stage: Stage) -> None:
+    answered(stage)
+    a, b = stage.ports()
+    stage.registry.reload(Settings(denied=(ip_network("198.51.100.0/24"),)))
+    assert (stage.plane.installed[b].destination, stage.plane.installed[a].destination) == (None, BOB)
+    stage.check()
+    stage.registry.reload(Settings())
+    assert stage.plane.installed[b].destination == ALICE
+    stage.check()
+
+
+@pytest.mark.parametrize(("said", "taken"), [(None, True), (True, True), (False, False)])
+def test_the_proxy_decides_whose_address_is_taken(said: bool | None, taken: bool) -> None:
+    stage = Stage(sip_source=True)
+    stage.offer(signal=Signal("203.0.113.99", sip_source=said))
+    destination = stage.plane.installed[stage.ports()[1]].destination
+    assert destination == (Endpoint("203.0.113.99", ALICE.port) if taken else ALICE)
+
+
 # -- what packets tell
 
 
@@ -424,6 +475,14 @@ def test_rtcp_from_elsewhere_says_nothing(stage: Stage) -> None:
     _, b = stage.ports()
     stage.plane.arrive(above(b), above(BOB))
     stage.registry.rtcp(above(b), ELSEWHERE, receiver_report(0xA, 0, 0))
+    assert stage.registry.query("c1").legs[1].medias[0].heard is None
+
+
+def test_rtcp_of_a_source_that_is_not_confirmed_says_nothing(stage: Stage) -> None:
+    answered(stage)
+    _, b = stage.ports()
+    stage.plane.arrive(above(b), above(BOB), confirm=False)
+    stage.registry.rtcp(above(b), above(BOB), receiver_report(0xA, 0, 0))
     assert stage.registry.query("c1").legs[1].medias[0].heard is None
 
 
