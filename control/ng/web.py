@@ -106,7 +106,7 @@ class NgWeb:
         server = _Server(self, ip_address(asked.ip).is_loopback)
         patience = PATIENCE if context else None
         accepting = await asyncio.get_running_loop().create_server(
-            server, sock=listening, ssl=context, ssl_handshake_timeout=patience
+            server.handler, sock=listening, ssl=context, ssl_handshake_timeout=patience
         )
         scheme = "https" if context else "http"
         self._listeners.append((scheme, endpoint, accepting, server))
@@ -236,17 +236,21 @@ class _Server(web.Server):
     """What aiohttp makes of one listener's connections, without those that are not wanted."""
 
     def __init__(self, owner: NgWeb, trusted: bool) -> None:
-        super().__init__(
-            owner.handle,
-            request_factory=self._bounded,
-            access_log=None,
+        super().__init__(owner.handle, request_factory=self._bounded)
+        self._owner = owner
+        self._trusted = trusted
+
+    def handler(self) -> web.RequestHandler:
+        """What speaks HTTP on one connection."""
+        return _Handler(
+            self,
+            loop=self._loop,
+            access_log=None,  # type: ignore[arg-type] # this is how aiohttp is told to write none
             keepalive_timeout=IDLE,
             tcp_keepalive=False,
             auto_decompress=False,
             logger=muted,
         )
-        self._owner = owner
-        self._trusted = trusted
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """One more connection; strangers and those beyond the limit are not heard."""
@@ -274,6 +278,17 @@ class _Server(web.Server):
     ) -> web.BaseRequest:
         """A request whose body is no longer than a message."""
         return web.BaseRequest(message, payload, protocol, writer, task, self._loop, client_max_size=MAX_MESSAGE)
+
+
+class _Handler(web.RequestHandler):
+    """A connection that may be over before its task first runs, which aiohttp does not expect."""
+
+    __slots__ = ()
+
+    async def start(self) -> None:
+        """Serve its requests."""
+        if self.transport is not None:
+            await super().start()
 
 
 def tls(certificate: str, key: str) -> ssl.SSLContext:
