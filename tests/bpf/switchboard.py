@@ -172,6 +172,12 @@ class Switchboard:
         self.tokens = Tokens(self._peers, table, spare)
         self.tokens.fill()
 
+    def written_elsewhere(self) -> int:
+        """How many rules hold anything, of those no test of this table asked for since `clear`."""
+        idle = np.ones(len(self._rules), np.bool_)
+        idle[list(self._touched)] = False
+        return sum(int(table[idle].view(np.uint64).any()) for table in (self._rules, self._cold))
+
     def deny(self, network: str) -> None:
         parsed = ip_network(network)
         name = "denied" if parsed.version == 4 else "denied6"
