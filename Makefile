@@ -89,8 +89,8 @@ interop: develop program compiled test-packages privileges ## Kamailio, sipp, rt
 	$(AS_ROOT) $(PYTHON) $(PYTEST) tests/interop
 
 .PHONY: fuzz
-fuzz: develop compiled ## Random input to all that parses
-	$(PYTHON) $(PYTEST) tests/fuzz
+fuzz: develop program compiled privileges ## Random input to all that parses, and to the XDP program (root)
+	$(AS_ROOT) $(PYTHON) $(PYTEST) tests/fuzz
 
 .PHONY: floor
 floor: develop program compiled privileges ## Tier bpf and the core of tier net under the oldest supported kernel, in a virtual machine (root)
