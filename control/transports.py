@@ -84,7 +84,7 @@ class Transports:
     def counters(self) -> dict[str, dict[str, int]]:
         """What became of messages and connections."""
         counters = {
-            "ng messages": {**self.service.statistics(), "receive_drops": self.datagrams.drops()},
+            "ng messages": {**self.service.statistics(), **self.datagrams.statistics()},
             "ng over TCP": self.streams.statistics(),
         }
         if self.web is not None:

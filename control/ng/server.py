@@ -1,7 +1,9 @@
 """The ng protocol's UDP sockets: datagrams in, replies out.
 
 Each listener owns one socket, read by the event loop a batch at a time: a burst costs one wake-up, and no burst keeps
-timers waiting. A reply leaves from the address its request came to, also where the socket is bound to all addresses.
+timers waiting. When a batch does not empty the socket, what follows is read ahead of its answers and answered in turns
+(control.ng.turns), so that a source that floods the socket keeps nobody else from being heard. A reply leaves from the
+address its request came to, also where the socket is bound to all addresses.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ import ipaddress
 import logging
 import socket
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 from control.ng.service import Service
+from control.ng.turns import Turns
 from relay.types import Endpoint
 
 __all__ = ["NgServer"]
@@ -22,7 +26,9 @@ log = logging.getLogger(__name__)
 
 MAX_DATAGRAM = 65_535
 BATCH = 64
-"""Datagrams read per wake-up, so that a flood leaves time to everything else."""
+"""Datagrams answered per wake-up, so that a flood leaves time to everything else."""
+READ_AHEAD = 4096
+"""Datagrams read per wake-up while more come than are answered: to read one takes a fraction of an answer's time."""
 RECEIVE_BUFFER = 8 << 20
 """Bytes of socket buffer: what proxies send while the daemon is busy for a second or two."""
 
@@ -41,7 +47,9 @@ class NgServer:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._listeners: list[_Listener] = []
+        self._listeners: list[Listener] = []
+        self._turns: Turns[Arrived] = Turns()
+        self._serving: asyncio.Handle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -49,13 +57,13 @@ class NgServer:
         """Where the server listens, with the port the kernel chose where it was asked for port 0."""
         return [listener.endpoint for listener in self._listeners]
 
-    def drops(self) -> int:
-        """Datagrams the kernel dropped because the daemon did not read in time."""
-        return sum(listener.drops() for listener in self._listeners)
+    def statistics(self) -> dict[str, int]:
+        """Datagrams the kernel dropped because the daemon did not read in time, and those a flood lost of its own."""
+        return {"receive_drops": sum(one.drops() for one in self._listeners), "flooded": self._turns.lost}
 
     async def start(self, endpoint: Endpoint) -> None:
         """Listen on one more address; port 0 takes a free one. Raises OSError that names the address it cannot have."""
-        listener = _Listener(endpoint)
+        listener = Listener(endpoint)
         self._listeners.append(listener)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(listener.socket.fileno(), self._readable, listener)
@@ -66,33 +74,61 @@ class NgServer:
     def close(self) -> None:
         """Stop listening; safe to call twice. To be called on the event loop's thread."""
         listeners, self._listeners = self._listeners, []
+        if self._serving is not None:
+            self._serving.cancel()
+            self._serving = None
         for listener in listeners:
             if self._loop is not None:
                 self._loop.remove_reader(listener.socket.fileno())
             listener.socket.close()
             log.info("ng: closed %s", listener.endpoint)
 
-    def _readable(self, listener: _Listener) -> None:
-        now = self.service.clock()
-        for _ in range(BATCH):
+    def _readable(self, listener: Listener) -> None:
+        """Answer as it comes; in turns once that is too slow."""
+        if not self._turns:
+            for arrived in self._arrivals(listener, BATCH):
+                self._answer(*arrived)
+            if not listener.full:
+                return
+        for arrived in self._arrivals(listener, READ_AHEAD):
+            self._turns.put(arrived[2][0], arrived, len(arrived[1]))
+        self._serve()
+
+    def _arrivals(self, listener: Listener, count: int) -> Iterator[Arrived]:
+        """Up to so many datagrams of those that may command; `listener.full` tells whether there may be more."""
+        listener.full = False
+        for _ in range(count):
             try:
-                datagram, source, local = listener.receive()
+                datagram, address, local = listener.receive()
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
                 self.service.complain("receive", "ng: cannot receive on %s: %s", listener.endpoint, error)
                 return
-            self._datagram(listener, datagram, source, local, now)
+            if listener.loopback or self.service.allowed(address[0]):
+                yield listener, datagram, address, local
+            else:
+                self.service.stranger(Endpoint(address[0], address[1]))
+        listener.full = True
 
-    def _datagram(self, listener: _Listener, datagram: bytes, address: Address, local: bytes, now: float) -> None:
-        source = Endpoint(address[0], address[1])
-        if not listener.loopback and not self.service.allowed(source.ip):
-            self.service.stranger(source)
-            return
-        for reply in self.service.answer(datagram, source, now):
+    def _serve(self) -> None:
+        """Answer a batch of those that wait, and the rest after others had their time."""
+        for _ in range(BATCH):
+            if not self._turns:
+                return
+            self._answer(*self._turns.take())
+        if self._serving is None and self._loop is not None:
+            self._serving = self._loop.call_soon(self._serve_more)
+
+    def _serve_more(self) -> None:
+        self._serving = None
+        self._serve()
+
+    def _answer(self, listener: Listener, datagram: bytes, address: Address, local: bytes) -> None:
+        for reply in self.service.answer(datagram, Endpoint(address[0], address[1]), self.service.clock()):
             self._send(listener, reply, address, local)
 
-    def _send(self, listener: _Listener, reply: bytes, address: Address, local: bytes) -> None:
+    def _send(self, listener: Listener, reply: bytes, address: Address, local: bytes) -> None:
         counters = self.service.counters
         try:
             listener.send(reply, address, local)
@@ -107,15 +143,19 @@ class NgServer:
 
 Address = tuple[Any, ...]
 """A socket address as the socket module gives it; IPv6 has flow and scope behind address and port."""
+Arrived = tuple["Listener", bytes, Address, bytes]
+"""A datagram: where it came in, its bytes, its sender, and what a reply needs to leave from the same address."""
 
 
-class _Listener:
+class Listener:
     """One bound socket. Bound to all addresses, it learns from pktinfo to which of them each datagram came."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         address = ipaddress.ip_address(endpoint.ip)
         self._v6 = address.version == 6
         self._any = address.is_unspecified
+        self.full = False
+        """The last batch left datagrams in the socket."""
         self.loopback = address.is_loopback
         self.socket = socket.socket(socket.AF_INET6 if self._v6 else socket.AF_INET, socket.SOCK_DGRAM)
         try:

@@ -17,6 +17,7 @@ _NG_TEXTS = {
     "unsent_full": "replies not sent for a full socket",
     "unsent_error": "replies the kernel refused to send",
     "receive_drops": "lost because the relay did not read in time",
+    "flooded": "lost of those who sent more than could be answered",
     "remembered": "replies kept for repeats now",
     "remembered_too_many": "replies forgotten early, for want of room",
     "ignored_keys": "keys and flags of requests that mean nothing here",

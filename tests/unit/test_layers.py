@@ -29,6 +29,7 @@ CONTROL_PURE = (
     "control.ng.participants",
     "control.ng.commands",
     "control.ng.report",
+    "control.ng.turns",
     "control.ng.room",
     "control.ng.statistics",
     "control.ng.templates",
