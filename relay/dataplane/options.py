@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
 from relay.dataplane import abi
 from relay.types import Carries, Learning, Rule, Treatment
@@ -21,34 +22,42 @@ _CARRIES = {
     Carries.RTP | Carries.RTCP: abi.RTP | abi.RTCP,
 }
 _TREATMENT = {
-    Treatment.PASS: 0,
     Treatment.BLOCK: abi.BLOCK,
     Treatment.SILENCE: abi.SILENCE,
     Treatment.BLOCK_EVENTS: abi.BLOCK_EVENTS,
 }
+_PASS: Final = Treatment.PASS  # an Enum's members are found by a search, at each time of asking
 _CLOCKS = abi.COLD["clock"].shape[0]
 _UNUSED_CLOCK = 255
 _CLOCK_UNIT = 250  # Hz
 
 
 def flags_of(rule: Rule) -> int:
-    """The flags of a live rule, but for FIXED."""
-    flags = abi.LIVE | _LEARNING[rule.learning] | _CARRIES[rule.carries] | _TREATMENT[rule.treatment]
+    """The flags of a live rule, but for FIXED and those of its addresses."""
+    flags = abi.LIVE | _LEARNING[rule.learning] | _CARRIES[rule.carries]
     if rule.strict_source:
         flags |= abi.STRICT
     if rule.media_handover:
         flags |= abi.HANDOVER
     if rule.tos is None:
         flags |= abi.KEEP_TOS
-    if rule.local.ip.startswith("127.") or rule.local.ip == "::1":
-        flags |= abi.LOOPBACK
-    if ":" in rule.source.ip:
-        flags |= abi.TO_IP6
     if rule.split:
         flags |= abi.SPLIT
     if rule.joined:
         flags |= abi.JOINED
+    if rule.treatment is not _PASS:
+        flags |= _TREATMENT[rule.treatment]
     return flags
+
+
+def arriving_flags(ip: str) -> int:
+    """What follows from the local address that packets of a rule arrive at."""
+    return abi.LOOPBACK if ip.startswith("127.") or ip == "::1" else 0
+
+
+def leaving_flags(ip: str) -> int:
+    """What follows from the local address that they leave from."""
+    return abi.TO_IP6 if ":" in ip else 0
 
 
 def _clock_entry(kind: int, hertz: int, fill: int = 0) -> int:
@@ -65,7 +74,7 @@ def _pack_clocks(entries: Sequence[int]) -> tuple[int, ...]:
 
 def clocks_of(rule: Rule) -> tuple[int, ...]:
     """hp_cold.clock as 64-bit words."""
-    return clock_words(rule.clocks) if rule.treatment is Treatment.PASS else treated_words(rule)
+    return clock_words(rule.clocks) if rule.treatment is _PASS else treated_words(rule)
 
 
 @lru_cache(maxsize=1024)
@@ -98,11 +107,7 @@ def measures_jitter(clocks: tuple[tuple[int, int], ...]) -> bool:
 
 def clocks_differ(rule: Rule, before: Rule) -> bool:
     """Whether the clocks of a port have to be written anew."""
-    if rule.treatment is Treatment.PASS:
-        return rule.clocks != before.clocks or before.treatment is not Treatment.PASS
-    return (rule.treatment, rule.clocks, rule.fills, rule.event_types) != (
-        before.treatment,
-        before.clocks,
-        before.fills,
-        before.event_types,
-    )
+    treatment = rule.treatment
+    if treatment is not before.treatment or rule.clocks != before.clocks:
+        return True
+    return treatment is not _PASS and (rule.fills, rule.event_types) != (before.fills, before.event_types)

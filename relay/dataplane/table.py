@@ -16,7 +16,14 @@ import numpy.typing as npt
 from relay.dataplane import abi
 from relay.dataplane.counts import read_state
 from relay.dataplane.nexthops import Destination, NextHops
-from relay.dataplane.options import clocks_differ, clocks_of, flags_of, measures_jitter
+from relay.dataplane.options import (
+    arriving_flags,
+    clocks_differ,
+    clocks_of,
+    flags_of,
+    leaving_flags,
+    measures_jitter,
+)
 from relay.dataplane.tokens import NO_TOKENS, NoTokens, Tokens
 from relay.dataplane.words import (
     be32,
@@ -101,6 +108,9 @@ class RuleTable:
         self.standing: dict[int, Standing] = {}
         self._addresses = list(addresses)
         self._address = {ip: position for position, ip in enumerate(addresses)}
+        self._ip6 = [":" in ip for ip in addresses]
+        self._arriving = [arriving_flags(ip) for ip in addresses]
+        self._leaving = [leaving_flags(ip) for ip in addresses]
         self._hot = rules.view(np.uint8).data.cast("Q")
         self._hot_bytes = self._hot.cast("B")
         self._hot_shorts = self._hot_bytes.cast("H")
@@ -141,8 +151,9 @@ class RuleTable:
         standing = self.standing
         # All places and tokens first: what cannot be served leaves every rule as it was.
         places = [(self.index(rule.local), self.index(rule.source), rule) for rule in rules]
-        for _, _, rule in places:
-            if ":" in rule.local.ip or ":" in rule.source.ip:
+        ip6 = self._ip6
+        for index, mirror, rule in places:
+            if ip6[index >> 16] or ip6[mirror >> 16]:
                 self._remember(rule)
         batch = {index: self._enter(index, mirror, rule) for index, mirror, rule in places}
         for entry in batch.values():
@@ -234,7 +245,7 @@ class RuleTable:
 
     def source(self, entry: Standing, expected: int) -> Endpoint | None:
         """The endpoint in the word XDP keeps of a port's source."""
-        return self._endpoint(expected, ":" in entry.rule.local.ip)
+        return self._endpoint(expected, self._ip6[entry.index >> 16])
 
     def observed(self, entry: Standing) -> tuple[Endpoint | None, bool]:
         """Where the party of a port really sends from, and whether its address is confirmed."""
@@ -248,7 +259,7 @@ class RuleTable:
         learned = self.learned(entry.index)
         if learned >> 48 != entry.target_generation:
             return None
-        return self._endpoint(learned, ":" in entry.rule.source.ip)
+        return self._endpoint(learned, self._ip6[entry.mirror >> 16])
 
     def leaves(self, entry: Standing) -> bool:
         """Whether packets to the target need no user space: its next hop is resolved, or the way back is known."""
@@ -364,7 +375,9 @@ class RuleTable:
     def _expect(self, entry: Standing) -> None:
         """Write the control word: what the port carries and expects, and where its packets leave from."""
         rule = entry.rule
-        flags = flags_of(rule) if entry.folded is None else flags_of(rule) | abi.FIXED
+        flags = flags_of(rule) | self._arriving[entry.index >> 16] | self._leaving[entry.mirror >> 16]
+        if entry.folded is not None:
+            flags |= abi.FIXED
         wanted = control(entry.generation, flags, rule.tos or 0, entry.mirror >> 16, rule.source.port)
         place = entry.index * _RULE_QUADS + _CONTROL
         if self._hot[place] != wanted:
@@ -388,10 +401,13 @@ class RuleTable:
         rule = entry.rule
         preferred, source = rule.preferred_source, rule.signalled_source
         # A party of the other address family is nobody whose packets could come in here.
-        ip6 = ":" in rule.local.ip
-        first = self._number(preferred) if preferred and (":" in preferred) == ip6 else 0
-        second = self._peer(source if source and (":" in source.ip) == ip6 else None, entry.generation)
-        return (first, second, *clocks_of(rule))
+        ip6 = self._ip6[entry.index >> 16]
+        first = second = 0
+        if preferred and (":" in preferred) == ip6:
+            first = self._number(preferred)
+        if source is not None and (":" in source.ip) == ip6:
+            second = word(self._number(source.ip), source.port, 0)
+        return (first, second | entry.generation << 48, *clocks_of(rule))
 
     def _number(self, ip: str) -> int:
         """An address as words have it."""

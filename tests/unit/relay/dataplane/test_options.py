@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from relay.dataplane import abi
-from relay.dataplane.options import clock_words, clocks_differ, clocks_of, flags_of, measures_jitter
+from relay.dataplane.options import (
+    arriving_flags,
+    clock_words,
+    clocks_differ,
+    clocks_of,
+    flags_of,
+    leaving_flags,
+    measures_jitter,
+)
 from relay.types import Carries, Endpoint, Learning, Rule, Treatment
 
 HERE, THERE = Endpoint("10.0.0.1", 30000), Endpoint("10.0.0.1", 30002)
@@ -40,13 +48,23 @@ def test_every_way_of_learning_has_its_flag(learning: Learning) -> None:
         ({"treatment": Treatment.BLOCK}, abi.KEEP_TOS | abi.BLOCK),
         ({"treatment": Treatment.SILENCE}, abi.KEEP_TOS | abi.SILENCE),
         ({"treatment": Treatment.BLOCK_EVENTS}, abi.KEEP_TOS | abi.BLOCK_EVENTS),
-        ({"local": Endpoint("127.0.0.1", 30000)}, abi.KEEP_TOS | abi.LOOPBACK),
-        ({"local": Endpoint("::1", 30000)}, abi.KEEP_TOS | abi.LOOPBACK),
-        ({"source": Endpoint("2001:db8::1", 30002)}, abi.KEEP_TOS | abi.TO_IP6),
     ],
 )
 def test_options_have_their_flags(options: dict[str, object], flags: int) -> None:
     assert flags_of(RULE._replace(**options)) == abi.LIVE | abi.RTP | flags  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ip", "arriving", "leaving"),
+    [
+        ("127.0.0.1", abi.LOOPBACK, 0),
+        ("::1", abi.LOOPBACK, abi.TO_IP6),
+        ("10.0.0.1", 0, 0),
+        ("2001:db8::1", 0, abi.TO_IP6),
+    ],
+)
+def test_addresses_have_their_flags(ip: str, arriving: int, leaving: int) -> None:
+    assert (arriving_flags(ip), leaving_flags(ip)) == (arriving, leaving)
 
 
 CLOCKS = ((111, 48000), (9, 8000), (8, 8000), (0, 8000))
