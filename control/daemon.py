@@ -103,6 +103,7 @@ async def run(loaded: Loaded, read: Callable[[], Loaded]) -> None:
     """The relay from start to stop; `read` gives the options anew. Raises HairpinError where it cannot start."""
     async with AsyncExitStack() as stack:
         stop = _stop_on_signals()
+        supervisor.raise_file_limit()
         log.log(logs.NOTICE, "options: from %s", loaded.source)
         for warning in loaded.warnings:
             log.warning(warning)

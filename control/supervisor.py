@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,12 @@ def notify(state: str, environ: Mapping[str, str]) -> None:
             out.sendto(state.encode(), address)
     except OSError:
         return  # the supervisor's own trouble, which no relay should die of
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as it ever may: a shell's limit is below what clients may connect."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def write_pidfile(path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,13 @@ def test_the_pidfile_is_ours_to_remove(tmp_path: Path) -> None:
     remove_pidfile(tmp_path / "none")
     with pytest.raises(SupervisorError, match=r"--pidfile=.*/no/pid: cannot write it: No such file or directory"):
         write_pidfile(tmp_path / "no" / "pid")
+
+
+def test_files_may_be_opened_up_to_the_hard_limit() -> None:
+    code = (
+        "import resource; from control.supervisor import raise_file_limit as raise_it; "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 500)); raise_it(); "
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "(500, 500)\n"
