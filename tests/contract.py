@@ -2,8 +2,8 @@
 
 A test file derives a class from `DataplaneContract` and provides the fixtures `plane` (started, with `listener`),
 `listener`, and `arrive`: a function that makes a UDP packet reach a local port, and returns when the plane has dealt
-with it and has told its listener. A plane that forwards derives from `ForwardingContract` and provides `reached`, too.
-Each does so for parties of one address family, of the other, and of both.
+with it and has told its listener. A plane that forwards derives from `ForwardingContract` and provides `reached`, too;
+once for parties of each address family. Between the families, `Forwarding` is what matters.
 """
 
 from __future__ import annotations
@@ -39,7 +39,16 @@ class Heard:
         self.reports.append((local, source, payload))
 
 
-class DataplaneContract:
+def above(endpoint: Endpoint) -> Endpoint:
+    """Where RTCP goes that is not multiplexed."""
+    return Endpoint(endpoint.ip, endpoint.port + 1)
+
+
+def with_payload_type(payload_type: int) -> bytes:
+    return RTP[:1] + bytes([payload_type]) + RTP[2:]
+
+
+class Parties:
     """Derived classes may put other addresses here, as long as the plane serves LOCAL and can reach the parties.
 
     LOCAL_BOB is what faces Bob, where that is another address or of another family.
@@ -67,6 +76,28 @@ class DataplaneContract:
             Rule(a, b, bob, epochs[1], alice, epochs[0], carries),
             Rule(b, a, alice, epochs[0], bob, epochs[1], carries),
         ]
+
+    def bridged(self) -> list[Rule]:
+        """Alice has RTP and RTCP on one port, Bob on two."""
+        a, b = self.pair(self.ALICE, self.BOB)
+        both, rtp, rtcp = Carries.RTP | Carries.RTCP, Carries.RTP, Carries.RTCP
+        above_a, above_b = above(self.facing_alice), above(self.facing_bob)
+        return [
+            a._replace(carries=both, split=True),
+            b._replace(carries=rtp),
+            Rule(above_a, above_b, above(self.BOB), 1, self.ALICE, 1, rtcp),
+            Rule(above_b, above_a, self.ALICE, 1, above(self.BOB), 1, rtcp, joined=True),
+        ]
+
+    def treated(self, treatment: Treatment) -> list[Rule]:
+        """Of what Alice sends: type 8 has its silence, 101 is telephone-event."""
+        a, b = self.pair(self.ALICE, self.BOB)
+        a = a._replace(clocks=((8, 8000), (0, 8000)), event_types=(101,), fills=((8, 0xD5),))
+        return [a._replace(treatment=treatment), b]
+
+
+class DataplaneContract(Parties):
+    """What every plane promises."""
 
     def test_a_fresh_plane_holds_nothing(self, plane: Dataplane) -> None:
         assert plane.rules() == []
@@ -201,16 +232,7 @@ class DataplaneContract:
         asyncio.run(plane.close())
 
 
-def above(endpoint: Endpoint) -> Endpoint:
-    """Where RTCP goes that is not multiplexed."""
-    return Endpoint(endpoint.ip, endpoint.port + 1)
-
-
-def with_payload_type(payload_type: int) -> bytes:
-    return RTP[:1] + bytes([payload_type]) + RTP[2:]
-
-
-class ForwardingContract(DataplaneContract):
+class Forwarding(Parties):
     """What is promised of the packets that leave."""
 
     def test_media_pass_from_the_port_that_faces_the_other_party(
@@ -296,24 +318,6 @@ class ForwardingContract(DataplaneContract):
         assert listener.reports == [(self.facing_alice, self.ALICE, RTCP)]
         assert plane.packets(self.facing_alice) == 2
 
-    def bridged(self) -> list[Rule]:
-        """Alice has RTP and RTCP on one port, Bob on two."""
-        a, b = self.pair(self.ALICE, self.BOB)
-        both, rtp, rtcp = Carries.RTP | Carries.RTCP, Carries.RTP, Carries.RTCP
-        above_a, above_b = above(self.facing_alice), above(self.facing_bob)
-        return [
-            a._replace(carries=both, split=True),
-            b._replace(carries=rtp),
-            Rule(above_a, above_b, above(self.BOB), 1, self.ALICE, 1, rtcp),
-            Rule(above_b, above_a, self.ALICE, 1, above(self.BOB), 1, rtcp, joined=True),
-        ]
-
-    def treated(self, treatment: Treatment) -> list[Rule]:
-        """Of what Alice sends: type 8 has its silence, 101 is telephone-event."""
-        a, b = self.pair(self.ALICE, self.BOB)
-        a = a._replace(clocks=((8, 8000), (0, 8000)), event_types=(101,), fills=((8, 0xD5),))
-        return [a._replace(treatment=treatment), b]
-
     def test_blocked_media_are_taken_and_dropped(self, plane: Dataplane, arrive: Arrive, reached: Reached) -> None:
         reached(self.BOB)
         plane.install(self.treated(Treatment.BLOCK))
@@ -354,3 +358,7 @@ class ForwardingContract(DataplaneContract):
         for packet in (voice, event, voice):
             arrive(self.facing_alice, self.ALICE, packet)
         assert [payload for payload, _ in reached(self.BOB)] == [voice, voice]
+
+
+class ForwardingContract(Forwarding, DataplaneContract):
+    """What a plane promises that forwards."""

@@ -9,7 +9,7 @@ import pytest
 
 from relay.dataplane.xdp import XdpDataplane, XdpSettings
 from relay.types import Endpoint
-from tests.contract import Arrive, ForwardingContract, Heard, Reached
+from tests.contract import Arrive, Forwarding, ForwardingContract, Heard, Parties, Reached
 from tests.net.conftest import (
     PARTY6_A,
     PARTY6_B,
@@ -27,7 +27,7 @@ STRANGER, STRANGER6 = "10.7.1.66", "fd07:1::66"
 SETTLING_SECONDS = 0.02
 
 
-class OverWires(ForwardingContract):
+class OverWires(Parties):
     """What the address families share."""
 
     @pytest.fixture
@@ -74,28 +74,28 @@ class OverWires(ForwardingContract):
         return lambda party: phones[party].received()
 
 
-class TestIPv4(OverWires):
+class TestIPv4(OverWires, ForwardingContract):
     LOCAL, LOCAL_BOB = RELAY_A, RELAY_B
     ALICE = Endpoint(PARTY_A, 4000)
     BOB = Endpoint(PARTY_B, 5000)
     STRANGER = Endpoint(STRANGER, 6000)
 
 
-class TestIPv6(OverWires):
+class TestIPv6(OverWires, ForwardingContract):
     LOCAL, LOCAL_BOB = RELAY6_A, RELAY6_B
     ALICE = Endpoint(PARTY6_A, 4000)
     BOB = Endpoint(PARTY6_B, 5000)
     STRANGER = Endpoint(STRANGER6, 6000)
 
 
-class TestFromIPv4ToIPv6(OverWires):
+class TestFromIPv4ToIPv6(OverWires, Forwarding):
     LOCAL, LOCAL_BOB = RELAY_A, RELAY6_B
     ALICE = Endpoint(PARTY_A, 4000)
     BOB = Endpoint(PARTY6_B, 5000)
     STRANGER = Endpoint(STRANGER, 6000)
 
 
-class TestFromIPv6ToIPv4(OverWires):
+class TestFromIPv6ToIPv4(OverWires, Forwarding):
     LOCAL, LOCAL_BOB = RELAY6_A, RELAY_B
     ALICE = Endpoint(PARTY6_A, 4000)
     BOB = Endpoint(PARTY_B, 5000)
