@@ -46,6 +46,8 @@ def answered(head: Call, from_tag: str, to_tag: str, signal: Signal) -> tuple[Ca
 
     Raises CallError where neither tag belongs to the call.
     """
+    if head.fork is None and from_tag in head.tags and not signal.new_branch:
+        return head, 1 - head.tags[from_tag]
     members = head.members()
     if answerer := _with(members, to_tag):
         call = _current(_with(answerer, from_tag) or answerer)
