@@ -199,7 +199,7 @@ struct hp_cold {
 
 /*
  * An address stands in the first free of HP_ADDRESS_PROBES slots from
- * local_slot(address) on (parse.h), and stays while the program runs: a free
+ * local_slot(address) on (find.h), and stays while the program runs: a free
  * slot ends the search.
  */
 struct hp_local_address {

@@ -8,7 +8,7 @@
 
 #include "find.h"
 
-#define CSUM_WORDS	1152	/* 8-byte words of a jumbo frame */
+#define CSUM_STEPS	576	/* steps of 16 bytes through a jumbo frame */
 
 /* Of a sum below 2^40, which no few words of headers reach. */
 static __always_inline __u16 csum_fold(__u64 sum)
@@ -76,17 +76,24 @@ static __always_inline bool is_partial(const struct packet *packet)
 	return udp->check == csum_fold(pseudo);
 }
 
-/* The last 1 to 7 bytes as a word whose missing bytes are 0. */
+/* Sum of the last 1 to 15 bytes. */
 static __always_inline __u64 csum_tail(void *at, void *end, __u32 left)
 {
-	__u64 word = 0;
+	__u64 sum = 0;
 
-	for (__u32 i = 0; i < 7; i++) {
+	for (__u32 i = 0; i < 15; i++) {
 		if (i >= left || at + i + 1 > end)
 			break;
-		word |= (__u64)((__u8 *)at)[i] << (i * 8);
+		sum += (__u64)((__u8 *)at)[i] << (i % 2 * 8);
 	}
-	return word;
+	return sum;
+}
+
+/* One's complement addition of words. */
+static __always_inline __u64 csum_add(__u64 sum, __u64 word)
+{
+	sum += word;
+	return sum + (sum < word);
 }
 
 /*
@@ -98,19 +105,18 @@ __attribute__((noinline)) int csum_bytes(struct xdp_md *ctx, __u32 offset, __u32
 {
 	void *end = (void *)(long)ctx->data_end;
 	void *at = (void *)(long)ctx->data;
-	__u64 sum, word;
+	__u64 sum;
 
-	if (offset > CSUM_WORDS * 8 || length > CSUM_WORDS * 8)
+	if (offset > CSUM_STEPS * 16 || length > CSUM_STEPS * 16)
 		return -1;
 	at += offset;
-	sum = csum_tail(at + length / 8 * 8, end, length % 8);
-	for (__u32 i = 0; i < CSUM_WORDS; i++) {
-		if (i >= length / 8 || at + 8 > end)
+	sum = csum_tail(at + length / 16 * 16, end, length % 16);
+	for (__u32 i = 0; i < CSUM_STEPS; i++) {
+		if (i >= length / 16 || at + 16 > end)
 			break;
-		word = *(__u64 *)at;
-		sum += word;
-		sum += sum < word;
-		at += 8;
+		sum = csum_add(sum, ((word64 *)at)[0]);
+		sum = csum_add(sum, ((word64 *)at)[1]);
+		at += 16;
 	}
 	sum = (sum & 0xffffffff) + (sum >> 32);
 	return csum_fold(sum);

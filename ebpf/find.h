@@ -140,4 +140,10 @@ static __always_inline __be16 control_port(__u64 control)
 	return control >> 48;
 }
 
+/* Place of the rule of the port packets leave from. */
+static __always_inline __u32 mirror_index(__u64 control)
+{
+	return rule_index(control_address(control), control_port(control));
+}
+
 #endif

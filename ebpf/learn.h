@@ -27,9 +27,8 @@
  * window is closed.
  *
  * A party with RTP and RTCP on one port is learned at that port alone, for
- * both rules that send to it: b, and the one of the port above (HP_SPLIT),
- * whose signalled word bears the same generation. What comes to the port above
- * a is foreign, for its mirror says HP_JOINED.
+ * both rules that send to it: b, and the one of the port above (HP_SPLIT).
+ * What comes to the port above a is foreign, for its mirror says HP_JOINED.
  */
 #ifndef HAIRPIN_LEARN_H
 #define HAIRPIN_LEARN_H
@@ -150,6 +149,38 @@ __attribute__((noinline)) int settle(__u32 a_index, __u32 b_index, __u32 generat
 	return 0;
 }
 
+/*
+ * Let the rule of the port above b answer who is expected at a, too: what it
+ * has learned belongs to the generation of its own pair. A change of A writes
+ * the signalled words of both before the control words of both, so that where
+ * b still has a's generation the other pair has not begun a new one.
+ */
+__attribute__((noinline)) int settle_above(__u32 a_index, __u32 b_index, __u32 generation)
+{
+	__u32 a_above = index_above(a_index), b_above = index_above(b_index);
+	struct hp_rule *a = bpf_map_lookup_elem(&rules, &a_index);
+	struct hp_rule *b = bpf_map_lookup_elem(&rules, &b_index);
+	struct hp_rule *from = bpf_map_lookup_elem(&rules, &a_above);
+	struct hp_rule *to = bpf_map_lookup_elem(&rules, &b_above);
+
+	if (!a || !b || !from || !to)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (int look = 0; look < SETTLE_LOOKS; look++) {
+		__u64 learned = READ_ONCE(to->learned);
+		__u64 expected = READ_ONCE(a->expected);
+		__u64 own = control_generation(READ_ONCE(from->control));
+		__u64 answered = (expected & WORD_ENDPOINT) | own << WORD_TAG;
+
+		if (expected >> WORD_TAG >> 2 != generation ||
+		    READ_ONCE(to->signalled) >> WORD_TAG != own ||
+		    READ_ONCE(b->signalled) >> WORD_TAG != generation ||
+		    learned == answered || !replace(&to->learned, learned, answered))
+			break;
+	}
+	return 0;
+}
+
 /* Draw a token for the source if it has none yet, within reason. */
 static __always_inline bool name_source(struct lesson *l)
 {
@@ -161,15 +192,20 @@ static __always_inline bool name_source(struct lesson *l)
 	return token;
 }
 
-/* Let the rule above b answer who is expected as well. */
-static __always_inline void teach_above(struct xdp_md *ctx, const struct lesson *l, __u64 learned)
+/* The rule above b learns what b has, the way back included. */
+static __always_inline void teach_above(struct xdp_md *ctx, const struct lesson *l)
 {
 	__u32 above = index_above(l->b_index);
+	struct hp_rule *r = bpf_map_lookup_elem(&rules, &above);
 	struct hp_cold *c = bpf_map_lookup_elem(&cold, &above);
+	__u64 learned;
 
-	if (c && READ_ONCE(c->via_learned) != learned)
+	if (!r || !c)
+		return;
+	learned = (READ_ONCE(r->signalled) & ~WORD_ENDPOINT) | l->source;
+	if (READ_ONCE(r->learned) != learned)
 		note_way(ctx, c, learned, l->wire);
-	settle(l->index, above, l->generation);
+	settle_above(l->index, l->b_index, l->generation);
 }
 
 /*
@@ -195,7 +231,7 @@ static __always_inline int stand(struct xdp_md *ctx, struct lesson *l, __u8 stat
 	stands = replace(&l->a->expected, l->expected, expected);
 	settle(l->index, l->b_index, l->generation);
 	if (l->flags & HP_SPLIT)
-		teach_above(ctx, l, learned);
+		teach_above(ctx, l);
 	if (!stands)
 		return 0;
 	if (moved) {
@@ -344,7 +380,7 @@ static __always_inline int judge(struct xdp_md *ctx, struct lesson *l)
 static __always_inline bool open_books(struct lesson *l, __u64 control)
 {
 	__u32 index = l->index;
-	__u32 b = rule_index(control_address(control), control_port(control));
+	__u32 b = mirror_index(control);
 
 	l->b_index = b;
 	l->a = bpf_map_lookup_elem(&rules, &index);

@@ -111,11 +111,11 @@ static __always_inline void *payload_of(const struct packet *packet)
 
 /*
  * Go on with UDP that shows its ports and with fragments, pass everything
- * else. Untagged IPv4 is looked at in place; what else there is goes by the
- * number locate() returns, so that the verifier follows it once and not for
- * each number of tags.
+ * else. Untagged IPv4 is looked at in place, where frames come from the wire;
+ * what else there is goes by the number locate() returns, so that the verifier
+ * follows it once and not for each number of tags.
  */
-static __always_inline int parse(struct xdp_md *ctx, struct packet *packet)
+static __always_inline int parse(struct xdp_md *ctx, struct packet *packet, bool wire)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;
 	int place;
@@ -126,7 +126,7 @@ static __always_inline int parse(struct xdp_md *ctx, struct packet *packet)
 	packet->ip = (void *)(eth + 1);
 	if ((void *)(eth + 1) > packet->end)
 		return XDP_PASS;
-	if (eth->h_proto == bpf_htons(ETH_P_IP))
+	if (wire && eth->h_proto == bpf_htons(ETH_P_IP))
 		return parse_ip4(packet);
 	place = locate(ctx);
 	if (place < 0)

@@ -71,12 +71,14 @@ static __always_inline int find_first(const struct hp_host *table, const struct 
 
 /*
  * RTCP of a party that has it on one port with RTP goes on by the rule of the
- * port above, where the other party has it on a port of its own.
+ * port above, where the other party has it on a port of its own. It may be the
+ * first since both have become one here.
  */
 static __always_inline int divert(struct turn *turn)
 {
 	__u32 index = turn->index;
 
+	settle_above(index, mirror_index(turn->control), control_generation(turn->control));
 	turn->index = index_above(index);
 	return take(turn, HP_LIVE) ? GO_ON : drop(index, HP_COUNT_closed);
 }
@@ -143,7 +145,7 @@ static __always_inline int relay(struct xdp_md *ctx, struct packet *packet, stru
 	table = bpf_map_lookup_elem(&host, &zero);
 	if (!table)
 		return XDP_PASS;
-	action = parse(ctx, packet);
+	action = parse(ctx, packet, wire);
 	if (action >= 0)
 		return action;
 	action = find_first(table, packet, turn);

@@ -36,7 +36,7 @@ __attribute__((noinline)) int overwrite(struct xdp_md *ctx, __u32 offset, __u32 
 	void *at = (void *)(long)ctx->data;
 	__u8 *tail;
 
-	if (offset > CSUM_WORDS * 8 || length > SILENCE_WORDS * 8)
+	if (offset > CSUM_STEPS * 16 || length > SILENCE_WORDS * 8)
 		return false;
 	at += offset;
 	tail = at + length / 8 * 8;

@@ -38,13 +38,12 @@ NAT, OTHER = Endpoint("198.51.100.77", 61000), Endpoint("198.51.100.78", 62000)
 STUN, DTLS = b"\0\1\0\0" + bytes(16), b"\x16" + bytes(20)
 
 
-def call(board: Switchboard, flags: int = 0, generation: int = 1) -> None:
-    """The four rules; A and its RTCP are signalled as one place and one generation."""
-    own, towards = (1, generation), (generation, 1)
-    board.install(PORT_A, PORT_B, B, A, flags | abi.RTP | abi.RTCP | abi.SPLIT, 40, own)
-    board.install(RTCP_A, RTCP_B, B_CONTROL, A, flags | abi.RTCP, 80, own)
-    board.install(PORT_B, PORT_A, A, B, flags | abi.RTP, 40, towards)
-    board.install(RTCP_B, RTCP_A, A, B_CONTROL, flags | abi.RTCP | abi.JOINED, 80, towards)
+def call(board: Switchboard, flags: int = 0, generation: int = 1, above: int = 7) -> None:
+    """The four rules. Each pair has generations of its own: A's is `generation`, and `above` in the upper pair."""
+    board.install(PORT_B, PORT_A, A, B, flags | abi.RTP, 40, (generation, 1))
+    board.install(RTCP_B, RTCP_A, A, B_CONTROL, flags | abi.RTCP | abi.JOINED, 80, (above, 1))
+    board.install(PORT_A, PORT_B, B, A, flags | abi.RTP | abi.RTCP | abi.SPLIT, 40, (1, generation))
+    board.install(RTCP_A, RTCP_B, B_CONTROL, A, flags | abi.RTCP, 80, (1, above))
 
 
 def test_rtp_takes_its_usual_way(board: Switchboard) -> None:
@@ -116,10 +115,10 @@ def test_who_displaces_another_does_so_for_both(board: Switchboard) -> None:
     assert (board.learned(PORT_B), board.learned(RTCP_B)) == (A, A)
 
 
-def test_a_rule_of_another_generation_is_not_taught(board: Switchboard) -> None:
-    """User space has begun to move A: the rule above has A's next address, and was not signalled the old one."""
+def test_a_rule_that_was_signalled_another_address_is_not_taught_the_old_one(board: Switchboard) -> None:
+    """User space has begun to move A: the destinations are written, the control words are not."""
     call(board)
-    board.rule(RTCP_B)["signalled"] = words.peer(OTHER, 2)
+    board.rule(RTCP_B)["signalled"] = words.peer(OTHER, 8)
     board.run(datagram(NAT, PORT_A, rtp(1)))
     assert (board.learned(PORT_B), board.learned(RTCP_B)) == (NAT, None)
     assert board.run(datagram(B_CONTROL, RTCP_B, rtcp())).packet[IP].dst == OTHER.ip
@@ -128,11 +127,41 @@ def test_a_rule_of_another_generation_is_not_taught(board: Switchboard) -> None:
 def test_a_new_generation_is_learned_anew(board: Switchboard) -> None:
     call(board)
     board.run(datagram(NAT, PORT_A, rtp(1)))
-    call(board, generation=2)
+    call(board, generation=2, above=8)
     answer = board.run(datagram(B_CONTROL, RTCP_B, rtcp())).packet
     assert answer[IP].dst == A.ip
     board.run(datagram(OTHER, PORT_A, rtcp()))
     assert (board.learned(PORT_B), board.learned(RTCP_B)) == (OTHER, OTHER)
+
+
+def test_a_party_that_has_stood_before_is_taught_by_its_first_rtcp(board: Switchboard) -> None:
+    """Both have become one in the middle of the call: A is confirmed, and its packets are not looked at again."""
+    call(board)
+    board.run(datagram(NAT, PORT_A, rtp(1)))
+    board.expect(PORT_A, NAT)
+    board.rule(RTCP_B)["learned"] = words.peer(OTHER, 7)
+    board.run(datagram(NAT, PORT_A, rtp(2)))
+    assert board.learned(RTCP_B) == OTHER
+    board.run(datagram(NAT, PORT_A, rtcp()))
+    assert board.learned(RTCP_B) == NAT
+
+
+def test_rtcp_of_a_stranger_teaches_nothing(board: Switchboard) -> None:
+    call(board)
+    board.run(datagram(A, PORT_A, rtp(1)))
+    board.run(datagram(OTHER, PORT_A, rtcp()))
+    assert (board.learned(PORT_B), board.learned(RTCP_B)) == (A, A)
+
+
+@pytest.mark.parametrize("moved", [PORT_B, RTCP_B])
+def test_while_a_change_is_under_way_rtcp_teaches_nothing(board: Switchboard, moved: Endpoint) -> None:
+    call(board)
+    board.run(datagram(A, PORT_A, rtp(1)))
+    before = int(board.rule(RTCP_B)["learned"])
+    board.expect(PORT_A, OTHER)
+    board.rule(moved)["signalled"] = words.peer(NAT, 9)
+    board.run(datagram(OTHER, PORT_A, rtcp()))
+    assert int(board.rule(RTCP_B)["learned"]) == before
 
 
 @pytest.mark.parametrize("flags", [0, abi.STRICT])
