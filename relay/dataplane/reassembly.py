@@ -76,6 +76,7 @@ class Reassembly:
         self.reason = ""
         self.forwarded = 0
         self.too_long = 0
+        self.failed = 0
 
     def start(self, loop: asyncio.AbstractEventLoop, lookup: Program, sinks: Map) -> None:
         """Have the kernel hand over what is for ports with a rule, in this network namespace."""
@@ -111,7 +112,11 @@ class Reassembly:
         if len(frame) > _LARGEST:
             self.too_long += 1
             return
-        result = self._program.test_run(frame)
+        try:
+            result = self._program.test_run(frame)
+        except BpfError:  # short of memory, or interrupted
+            self.failed += 1
+            return
         if result.verdict == _XDP_TX:
             self.forwarded += self._sender.send(result.data[len(head) :])
 

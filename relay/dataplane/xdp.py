@@ -153,6 +153,7 @@ class XdpDataplane:
             "nexthops_exhausted": self._nexthops.exhausted,
             "too_big_told": self._complaints.sent,
             "reassembled_too_long": self._reassembly.too_long,
+            "reassembled_failed": self._reassembly.failed,
             "reassembled_lost": self._reassembly.lost,
         }
 

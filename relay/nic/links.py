@@ -27,6 +27,7 @@ _GROUPS = (
     _RTNLGRP_NEXTHOP,
 )
 _NEIGHBOURS = {rtnl.RTM_NEWNEIGH: nd.ndmsg, rtnl.RTM_DELNEIGH: nd.ndmsg}
+_DECODED = {**_NEIGHBOURS, rtnl.RTM_NEWADDR: ifaddrmsg}
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _ETH_P_8021Q = 0x8100
 _NTF_EXT_MANAGED = 0x01
@@ -79,12 +80,16 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What one batch of events means: neighbours in order, and whether links, addresses or routes changed."""
+    """What one batch of events means: neighbours in order, and whether links, addresses or routes changed.
+
+    `announced`: addresses the kernel told of, which may be no news. It does so with every router advertisement.
+    """
 
     neighbours: tuple[Neighbour, ...] = ()
     links: bool = False
     addresses: bool = False
     routes: bool = False
+    announced: tuple[Address, ...] = ()
 
 
 class Rtnetlink:
@@ -164,11 +169,12 @@ class Changes(Subscription):
     """The kernel's announcements of what may move packets elsewhere."""
 
     def __init__(self) -> None:
-        super().__init__(NETLINK_ROUTE, _GROUPS, _NEIGHBOURS)
+        super().__init__(NETLINK_ROUTE, _GROUPS, _DECODED)
 
     def changes(self) -> Change:
         """Read what has happened. Raises relay.nic.netlink.Overrun."""
         neighbours: list[Neighbour] = []
+        announced: list[Address] = []
         links = addresses = routes = False
         for message in self.read():
             kind = message["header"]["type"]
@@ -177,11 +183,13 @@ class Changes(Subscription):
                     neighbours.append(found)
             elif kind in (rtnl.RTM_NEWLINK, rtnl.RTM_DELLINK):
                 links = True
-            elif kind in (rtnl.RTM_NEWADDR, rtnl.RTM_DELADDR):
+            elif kind == rtnl.RTM_NEWADDR:
+                announced.append(_address(message))
+            elif kind == rtnl.RTM_DELADDR:
                 addresses = True
             else:
                 routes = True
-        return Change(tuple(neighbours), links, addresses, routes)
+        return Change(tuple(neighbours), links, addresses, routes, tuple(announced))
 
 
 def _link(message: Message) -> Link:

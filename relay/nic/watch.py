@@ -79,7 +79,8 @@ class HostWatch:
             return
         if change.neighbours:
             self._follower.neighbours_changed(change.neighbours)
-        flags = ((change.links, LINKS), (change.addresses, ADDRESSES), (change.routes, ROUTES))
+        addresses = change.addresses or any(address not in self.addresses for address in change.announced)
+        flags = ((change.links, LINKS), (addresses, ADDRESSES), (change.routes, ROUTES))
         self.soon(*(name for changed, name in flags if changed))
 
     def _read_features(self) -> None:

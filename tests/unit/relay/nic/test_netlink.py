@@ -190,14 +190,18 @@ def test_a_vlan_of_8021q_has_its_number(protocol: int, vlan: int) -> None:
 def test_events_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     changes = Changes()
     neighbour = received(ndmsg(), 28, [("NDA_DST", "10.0.0.2")], family=socket.AF_INET, ifindex=3, state=1)
-    headers = {kind: received(nlmsg(), kind, []) for kind in (16, 20, 24, 32)}
+    headers = {kind: received(nlmsg(), kind, []) for kind in (16, 21, 24, 32)}
+    attrs = [("IFA_ADDRESS", "fd00::1")]
+    address = received(ifaddrmsg(), 20, attrs, family=socket.AF_INET6, prefixlen=64, index=3)
     for events, expected in (
         ([neighbour], (1, False, False, False)),
         ([headers[16]], (0, True, False, False)),
-        ([headers[20]], (0, False, True, False)),
+        ([headers[21]], (0, False, True, False)),
+        ([address], (0, False, False, False)),
         ([headers[24], headers[32]], (0, False, False, True)),
     ):
         monkeypatch.setattr(changes, "read", lambda events=events: events)
         change = changes.changes()
         assert (len(change.neighbours), change.links, change.addresses, change.routes) == expected
+        assert [str(found.interface) for found in change.announced] == ["fd00::1/64"] * (events == [address])
     changes.close()
