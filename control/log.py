@@ -22,6 +22,10 @@ QUEUE_LENGTH = 10_000
 GATHER = 0.1
 """Seconds lines are gathered for before they are written."""
 
+LONGEST_LINE = 8192
+"""Characters of a message; Call-IDs, tags and commands of any length come from the network."""
+LONGEST_CALL_ID = 256
+
 _LEVELS = (*[logging.CRITICAL] * 3, logging.ERROR, logging.WARNING, NOTICE, logging.INFO, logging.DEBUG)
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160)) if code != 10}
 
@@ -32,7 +36,10 @@ def python_level(level: int) -> int:
 
 
 class Formatter(logging.Formatter):
-    """One readable line per record. Control characters from the network cannot forge or break lines."""
+    """One readable line per record. Control characters from the network cannot forge or break lines.
+
+    Nor can bytes that are no UTF-8, which syslog's handler would drop with the whole line, or words without end.
+    """
 
     def __init__(self, times: bool) -> None:
         super().__init__()
@@ -40,13 +47,17 @@ class Formatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         call = getattr(record, "call_id", None)
-        where = f"[{call}] " if call else ""
-        text = f"{record.levelname} {where}{record.getMessage()}".replace("\n", "\\n").translate(_CONTROL)
+        where = f"[{_cut(str(call), LONGEST_CALL_ID)}] " if call else ""
+        text = _cut(f"{record.levelname} {where}{record.getMessage()}").replace("\n", "\\n").translate(_CONTROL)
         if self._times:
             text = f"{self.formatTime(record, '%Y-%m-%d %H:%M:%S')}.{int(record.msecs):03d} {text}"
         if record.exc_info:
             text += "\n" + self.formatException(record.exc_info).translate(_CONTROL)
-        return text
+        return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
+def _cut(text: str, longest: int = LONGEST_LINE) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 class Repeats(logging.Filter):

@@ -59,7 +59,7 @@ class OfferAnswer:
             near = _peer(outcome)
             near.memory = party.offered(session, _memory(near))
             return self._reply(session, media, outcome, options, room, False)
-        except SdpError:
+        except Exception:
             self._registry.abandon(outcome, now)
             raise
 

@@ -145,7 +145,7 @@ def _with_version(body: str, version: str) -> str:
 
 
 def _digest(body: str) -> bytes:
-    return blake2b(body.encode(errors="surrogateescape"), digest_size=16).digest()
+    return blake2b(body.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 def _value(section: MediaSection, name: str) -> str | None:

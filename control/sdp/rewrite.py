@@ -176,7 +176,7 @@ def _candidates(lines: list[str], attributes: Attributes, local: LocalMedia, opt
     """
     assert local.rtp is not None
     ip = local.rtp.ip
-    foundation = blake2b(f"{options.call_id} {ip}".encode(errors="surrogateescape"), digest_size=8).hexdigest()
+    foundation = blake2b(f"{options.call_id} {ip}".encode(errors="surrogatepass"), digest_size=8).hexdigest()
     for component, endpoint in enumerate((local.rtp, local.rtcp)):
         if endpoint is not None and (component == 0 or endpoint != local.rtp):
             priority = HOST_PRIORITIES[component]

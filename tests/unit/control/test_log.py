@@ -176,6 +176,27 @@ def test_syslog_gets_level_name_and_no_time(
     assert re.fullmatch(rf"<{priority}>hairpin\[\d+\]: NOTICE started", line)
 
 
+@pytest.mark.usefixtures("root")
+def test_syslog_gets_lines_with_bytes_that_are_no_utf8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "log"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.bind(str(place))
+        syslog.settimeout(5)
+        monkeypatch.setattr(logs, "SYSLOG_SOCKET", str(place))
+        close = logs.setup(6, to_stderr=False, stream=io.StringIO())
+        logging.getLogger("x").info("ended", extra={"call_id": b"J\xf6rg".decode(errors="surrogateescape")})
+        close()
+        assert syslog.recv(1000).endswith(b"INFO [J\\udcf6rg] ended")
+
+
+@pytest.mark.usefixtures("root")
+def test_no_line_is_without_end() -> None:
+    (line,) = written(6, lambda log: log.info("x" * 60_000, extra={"call_id": "y" * 60_000}))
+    assert line.endswith("x...")
+    assert "y...] " in line
+    assert len(line) < 9_000
+
+
 def test_syslog_is_for_daemons_only(tmp_path: Path) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

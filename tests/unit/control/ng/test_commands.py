@@ -96,6 +96,30 @@ def test_nothing_is_left_of_a_new_call_that_cannot_be_passed_on(stage: Stage) ->
     stage.check()
 
 
+def test_a_fault_in_writing_leaves_nothing_of_a_new_call(stage: Stage) -> None:
+    def fail(*_: object) -> str:
+        raise ZeroDivisionError
+
+    stage.commands = Commands(stage.registry, 0.0, 0.0, rewrite=fail)
+    with pytest.raises(ZeroDivisionError):
+        stage.command("offer", **OFFER)
+    assert len(stage.registry) == stage.pool.drawn == 0
+
+
+@pytest.mark.parametrize(
+    ("call_id", "line", "more"),
+    [("c\\ud800", "a=ice-ufrag:abcd", {}), ("c", "a=x:\\ud800", {"replace": ["SDP-version"]})],
+)
+def test_half_a_surrogate_pair_in_json_is_survived(
+    stage: Stage, call_id: str, line: str, more: dict[str, list[str]]
+) -> None:
+    service = Service(stage.commands.handle, [], lambda: stage.now)
+    body = {"command": "offer", "call-id": call_id, "from-tag": "a", "sdp": sdp(ALICE, line), **more}
+    text = message.encode(b"cookie", message.Encoding.JSON, body).replace(b"\\\\u", b"\\u")
+    assert b'"result":"ok"' in service.answer(text, PROXY, stage.now)[0]
+    assert service.counters.failures == 0
+
+
 @pytest.mark.parametrize("encoding", message.Encoding)
 def test_nothing_is_left_of_a_new_call_whose_reply_fits_no_datagram(stage: Stage, encoding: message.Encoding) -> None:
     service = Service(stage.commands.handle, [], lambda: stage.now)
