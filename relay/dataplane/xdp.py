@@ -147,7 +147,7 @@ class XdpDataplane:
         if not self._running:
             return {}
         return self._tables.counters() | {
-            "slow_path_sent": self._sender.sent,
+            "slow_path_sent": self._sender.sent - self._complaints.sent,
             "slow_path_failed": sum(self._sender.failures.values()),
             "sources_folded": self._learning.folds,
             "nexthops_exhausted": self._nexthops.exhausted,
