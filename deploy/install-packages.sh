@@ -11,7 +11,7 @@ set -euo pipefail
 build=(clang llvm libbpf-dev libbpf1 linux-libc-dev make gcc libc6-dev python3 python3-dev python3-venv)
 # The laboratory: namespaces, a SIP proxy, telephones, a capture, and the relay to compare with; a reader of man pages;
 # bpftool, by which a bench finds a program's tables.
-test=(bpftool iproute2 ethtool util-linux kamailio sip-tester tshark rtpengine-daemon groff-base)
+test=(bpftool iproute2 ethtool util-linux kamailio kamailio-lwsc-modules sip-tester tshark rtpengine-daemon groff-base)
 
 wanted=()
 for purpose in "$@"; do

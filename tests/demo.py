@@ -160,7 +160,7 @@ def show(lab: Lab, calls: int, seconds: float, steps: Steps) -> bool:
         relay = Relay(network.relay, network.RELAY_ADDRESS, f"--tos={EF}", f"--delete-delay={DELETE_DELAY}")
     with relay, Telephones(network, calls=calls, seconds=seconds) as telephones:
         with steps.step("starting Kamailio"):
-            start_kamailio(network.proxy, network.PROXY_ADDRESS, relay.ng)
+            start_kamailio(network.proxy, network.PROXY_ADDRESS, relays=[relay.ng])
         print("\n" + "\n".join(f"  {line}" for line in relay.operator("status")[0]["dataplane"]))
         witness = Witness(lab, network)
         print(f"\nsipp places {calls} calls; both sides of each talk for {seconds:g} s.")

@@ -16,6 +16,7 @@ from tests.lab import Host, LabError
 ROOT = Path(__file__).parents[1]
 HAIRPIN = ROOT / ".venv" / "bin" / "hairpin"
 NG_PORT = 2223
+SIP_PORT = 5060
 EF = 184
 """The TOS byte of DSCP EF (RFC 3246), which telephony is marked with."""
 PATIENCE = 15.0
@@ -43,29 +44,39 @@ def answers(host: Host, process: subprocess.Popen[str], relay: Endpoint) -> bool
     return False
 
 
-def start_kamailio(host: Host, address: str, *relays: Endpoint, flags: str = "replace-origin") -> subprocess.Popen[str]:
-    """Start the sample configuration on a host's SIP port; `flags` are what it asks of its relays for each call."""
-    sockets = " ".join(f"udp:{relay}" for relay in relays)
-    process = host.start(
-        *(
-            "kamailio",
-            "-DD",
-            "-E",
-            "-f",
-            str(ROOT / "deploy/kamailio/kamailio.cfg"),
-            "-Y",
-            str(host.folder),
-            "-m",
-            "32",
-        ),
-        *("-l", f"udp:{address}:5060", "-A", f'RELAY="{sockets}"', "-A", f'MEDIA_FLAGS="{flags}"'),
-    )
+def start_kamailio(
+    host: Host,
+    *addresses: str,
+    relays: Sequence[Endpoint | str],
+    flags: str = "replace-origin",
+    define: Sequence[str] = (),
+) -> subprocess.Popen[str]:
+    """Start the sample configuration on a host's SIP port, its log in the host's folder.
+
+    Relays are ng's UDP ports or URLs; `flags` are what is asked of them for each call.
+    """
+    sockets = " ".join(relay if isinstance(relay, str) else f"udp:{relay}" for relay in relays)
+    defines = (f'RELAY="{sockets}"', f'MEDIA_FLAGS="{flags}"', *define)
+    listen = [str(Endpoint(address, SIP_PORT)) for address in addresses]
+    with kamailio_log(host).open("a") as log:
+        process = host.start(
+            *("kamailio", "-DD", "-E", "-f", str(ROOT / "deploy/kamailio/kamailio.cfg"), "-Y", str(host.folder)),
+            *("-m", "32"),
+            *(word for one in listen for word in ("-l", f"udp:{one}")),
+            *(word for one in defines for word in ("-A", one)),
+            stderr=log,
+        )
     until = time.monotonic() + PATIENCE
-    while f"{address}:5060" not in host.run("ss", "-H", "-lun"):
+    while not all(one in host.run("ss", "-H", "-lun") for one in listen):
         if process.poll() is not None or time.monotonic() > until:
-            raise LabError("Kamailio does not start: run it by hand with deploy/kamailio/kamailio.cfg to see why")
+            raise LabError(f"Kamailio does not start:\n{kamailio_log(host).read_text()[-2000:]}")
         time.sleep(0.05)
     return process
+
+
+def kamailio_log(host: Host) -> Path:
+    """All that the Kamailios of a host have said."""
+    return host.folder / "kamailio.log"
 
 
 def start_rtpengine(

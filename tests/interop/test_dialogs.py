@@ -20,7 +20,7 @@ DELETE_DELAY = 1
 @pytest.fixture
 def relay(network: Network) -> Iterator[Relay]:
     with Relay(network.relay, network.RELAY_ADDRESS, f"--delete-delay={DELETE_DELAY}") as running:
-        start_kamailio(network.proxy, network.PROXY_ADDRESS, running.ng)
+        start_kamailio(network.proxy, network.PROXY_ADDRESS, relays=[running.ng])
         yield running
 
 

@@ -58,7 +58,7 @@ def place_calls(lab: Lab, *, native: bool) -> Run:
     streams: list[Stream] = []
     sockets: list[int] = []
     with Telephones(network, calls=CALLS, seconds=SECONDS) as telephones:
-        start_kamailio(network.proxy, network.PROXY_ADDRESS, relay.ng, flags=f"replace-origin TOS={EF}")
+        start_kamailio(network.proxy, network.PROXY_ADDRESS, relays=[relay.ng], flags=f"replace-origin TOS={EF}")
         witness = Witness(lab, network)
         telephones.dial()
         begun = time.monotonic()

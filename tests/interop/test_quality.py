@@ -60,7 +60,7 @@ def judged() -> list[Judged]:
             Relay(network.relay, network.RELAY_ADDRESS, "--delete-delay=30") as relay,
             Telephones(network, calls=CALLS, seconds=SECONDS, schedule=BadNetworks()) as telephones,
         ):
-            start_kamailio(network.proxy, network.PROXY_ADDRESS, relay.ng)
+            start_kamailio(network.proxy, network.PROXY_ADDRESS, relays=[relay.ng])
             only = f"udp and src host {network.CALLER_ADDRESS} and dst host {network.RELAY_ADDRESS}"
             capture = network.core.capture(network.RELAY_PORT, lab.folder / "caller.pcapng", only)
             telephones.dial()

@@ -40,7 +40,7 @@ def test_calls_that_a_full_relay_refuses_go_through_the_other(
                 answered = [call for call in relay.operator("list") if call["state"] == "answered"]
                 most[name] = max(most[name], len(answered))
 
-        start_kamailio(network.proxy, network.PROXY_ADDRESS, full.ng, spare.ng)
+        start_kamailio(network.proxy, network.PROXY_ADDRESS, relays=[full.ng, spare.ng])
         telephones.dial()
         telephones.wait(look)
         assert len(telephones.pairs()) == CALLS

@@ -17,7 +17,7 @@ SECONDS = 2.0
 
 def test_media_that_a_process_relays_is_seen_in_the_stack_and_in_sockets(lab: Lab, network: Network) -> None:
     start_rtpengine(network.relay, network.RELAY_ADDRESS)
-    start_kamailio(network.proxy, network.PROXY_ADDRESS, Endpoint(network.RELAY_ADDRESS, NG_PORT))
+    start_kamailio(network.proxy, network.PROXY_ADDRESS, relays=[Endpoint(network.RELAY_ADDRESS, NG_PORT)])
     sockets: list[int] = []
     with Telephones(network, calls=CALLS, seconds=SECONDS) as telephones:
         witness = Witness(lab, network)
