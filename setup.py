@@ -11,7 +11,7 @@ from typing import Any
 from setuptools import setup
 
 COMPILED = [
-    *(f"relay/{name}.py" for name in ("call", "dialogs", "flows", "forwarding", "interfaces", "media", "ports")),
+    *(f"relay/{name}.py" for name in ("call", "dialogs", "flows", "forwarding", "interfaces", "leg", "media", "ports")),
     *(f"relay/{name}.py" for name in ("quality", "registry", "rtcp", "timers")),
     *(f"relay/dataplane/{name}.py" for name in ("counts", "nexthops", "options", "table", "words")),
     *(

@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from relay.errors import PortsExhausted
 from relay.interfaces import Places, draw, version
+from relay.leg import NO_TREATMENTS, Leg, strongest, switched
 from relay.media import REJECTED, Held, Line, Media, Mux, Stream, converts, passed
 from relay.ports import Interface
 from relay.signal import DEFAULT_TOS, Signal, Who
@@ -43,64 +44,6 @@ MESSAGE = "message"
 """The kind of media that is not relayed (MSRP, RFC 4975): it passes with its party's own address."""
 
 _Move = tuple["Leg", "Media", Places]
-_NO_TREATMENTS: frozenset[Treatment] = frozenset()
-_BY_STRENGTH = (Treatment.BLOCK, Treatment.SILENCE, Treatment.BLOCK_EVENTS)
-
-
-class Leg:
-    """One party of a call."""
-
-    __slots__ = (
-        "asymmetric",
-        "created",
-        "label",
-        "medias",
-        "memory",
-        "places",
-        "received_from",
-        "tags",
-        "treatment",
-        "treatments",
-    )
-
-    def __init__(self, places: Places, now: float) -> None:
-        self.places = places
-        """Where its ports are drawn."""
-        self.created = now
-        self.tags: list[str] = []
-        """The first one names the leg; more are forks answered on the same ports."""
-        self.label: str | None = None
-        self.received_from: str | None = None
-        self.asymmetric = False
-        self.medias: list[Media] = []
-        self.memory: object | None = None
-        """Whatever the control plane remembers of this party; nothing in here reads it."""
-        self.treatments = _NO_TREATMENTS
-        """What was ordered for the media of this party alone."""
-        self.treatment = Treatment.PASS
-        """What becomes of its media."""
-
-    @property
-    def tag(self) -> str:
-        """The tag that names the leg, empty until its party has answered."""
-        return self.tags[0] if self.tags else ""
-
-    @property
-    def interface(self) -> Interface:
-        """The interface that new ports are drawn on first."""
-        return self.places[0]
-
-    def is_meant(self, who: Who) -> bool:
-        """Whether a command names this party."""
-        if who.tag is not None:
-            return who.tag in self.tags
-        if who.label is not None:
-            return who.label == self.label
-        if who.address == self.received_from:
-            return True
-        streams = [stream for media in self.medias for stream in media.streams]
-        seen = [endpoint for one in streams for endpoint in (one.signalled, one.observed) if endpoint is not None]
-        return any(endpoint.ip == who.address for endpoint in seen)
 
 
 class Call:
@@ -167,7 +110,7 @@ class Call:
         self.strict_source = False
         self.media_handover = False
         self.learning = Learning.DELAYED
-        self.treatments = _NO_TREATMENTS
+        self.treatments = NO_TREATMENTS
         """What was ordered for all media of the call."""
         self.rules: dict[Endpoint, Rule] = {}
         """What the data plane holds."""
@@ -307,22 +250,21 @@ class Call:
     def treat(self, who: Who, treatment: Treatment, on: bool) -> bool:
         """Switch a treatment for one party's media or, with none named, for all; whether the party is in this call."""
         if who.tag is None and who.label is None and who.address is None:
-            self.treatments = _switched(self.treatments, treatment, on)
+            self.treatments = switched(self.treatments, treatment, on)
             meant = list(self.legs) if who.each and not on else []
         else:
             meant = [leg for leg in self.legs if leg.is_meant(who)]
             if not meant:
                 return False
         for leg in meant:
-            leg.treatments = _switched(leg.treatments, treatment, on)
+            leg.treatments = switched(leg.treatments, treatment, on)
         self._take_orders()
         return True
 
     def _take_orders(self) -> None:
         """The strongest treatment that was ordered for a party is its own."""
         for leg in self.legs:
-            ordered = leg.treatments | self.treatments
-            leg.treatment = next((one for one in _BY_STRENGTH if one in ordered), Treatment.PASS)
+            leg.treatment = strongest(leg.treatments | self.treatments)
 
     def follow(self, sister: Call) -> None:
         """Begin as another branch of a call that stands."""
@@ -499,7 +441,3 @@ def _profile(
     if wanted is None or wanted.upper() == protocol.upper() or not converts(protocol, wanted):
         return None
     return wanted
-
-
-def _switched(treatments: frozenset[Treatment], treatment: Treatment, on: bool) -> frozenset[Treatment]:
-    return treatments | {treatment} if on else treatments - {treatment}

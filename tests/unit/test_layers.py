@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 RELAY_PURE = (
-    *("types", "errors", "settings", "signal", "ports", "interfaces", "media", "call", "dialogs", "flows"),
+    *("types", "errors", "settings", "signal", "ports", "interfaces", "media", "leg", "call", "dialogs", "flows"),
     *("forwarding", "timers", "registry", "rtcp", "quality"),
 )
 CONTROL_PURE = (
