@@ -66,8 +66,8 @@ class Counters:
     posts: int = 0
     websockets: int = 0
     """Opened."""
-    refused: int = 0
-    """Connections beyond the limit."""
+    crowded: int = 0
+    """Connections refused beyond the limit."""
     unfit: int = 0
     """Answered 400, 404 or 413."""
     foreign: int = 0
@@ -262,7 +262,7 @@ class _Server(web.Server):
             service.stranger(Endpoint(peer[0], peer[1]))
             transport.abort()
         elif self._owner.connections > MAX_CONNECTIONS:
-            self._owner.counters.refused += 1
+            self._owner.counters.crowded += 1
             service.complain("web", "ng: %d HTTP connections are open, one of %s is refused", MAX_CONNECTIONS, peer[0])
             transport.abort()
         else:

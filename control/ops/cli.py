@@ -115,7 +115,7 @@ def _wait_for_the_last(path: Path, item: Any) -> Any:
     """Wait until a draining relay has no call left, not even in its delete delay. Raises Failed, Unreachable."""
     told = ""
     while any(item["calls"].values()):
-        if told != (told := f"{sum(item['calls'].values())} calls are left"):
+        if told != (told := f"calls left: {sum(item['calls'].values())}"):
             print(f"hairpin: {told}", file=sys.stderr, flush=True)
         time.sleep(LOOK)
         (item,) = ask(path, "status", {})

@@ -67,7 +67,7 @@ class Console:
     def _drain(self, arguments: Arguments) -> Iterator[Any]:
         self._registry.draining = True
         log.warning(
-            "an operator (%s) drains the relay: new calls are refused, %d calls are left",
+            "an operator (%s) drains the relay: new calls are refused; calls left: %d",
             arguments.get("operator"),
             len(self._registry),
         )

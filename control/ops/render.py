@@ -20,6 +20,16 @@ _NG_TEXTS = {
     "flooded": "lost of those who sent more than could be answered",
     "remembered": "replies kept for repeats now",
     "remembered_too_many": "replies forgotten early, for want of room",
+    "made_room": "idle connections closed for others beyond the limit",
+    "crowded": "connections refused beyond the limit",
+    "broken": "connections closed for bytes that are no message",
+    "slow": "clients dropped that neither sent nor read in time",
+    "idle": "connections closed after an hour of silence",
+    "unfit": "HTTP requests answered 400, 404 or 413",
+    "foreign": "requests of other origins' web pages, refused",
+    "refused": "answered with an error",
+    "failed": "not answered",
+    "lost": "not sent, for too many were waiting",
     "ignored_keys": "keys and flags of requests that mean nothing here",
 }
 _TREATMENTS = {
@@ -183,7 +193,8 @@ def status(item: Mapping[str, Any]) -> str:
     lines += [f"{name:10} {clean(fact)}" for name, fact in facts]
     for title, counters in item["counters"].items():
         if any(counters.values()):
-            lines += ["", title, *_counters(counters, {**_NG_TEXTS, **item["texts"]})]
+            texts = _NG_TEXTS if title.startswith(("ng ", "timeouts ")) else item["texts"]
+            lines += ["", title, *_counters(counters, texts)]
     return "\n".join(lines)
 
 

@@ -214,7 +214,7 @@ def test_draining(host: Host, daemons: Callable[..., Daemon]) -> None:
     daemon = daemons("--delete-delay=0")
     offer(host, "standing")
     assert hairpin(host, "drain").stdout.startswith("draining, new calls are refused: 1 standing")
-    assert "drains the relay: new calls are refused, 1 calls are left" in daemon.says("drains the relay")
+    assert "drains the relay: new calls are refused; calls left: 1" in daemon.says("drains the relay")
     assert offer(host, "new", supports=["load limit"]) == {"result": "load limit", "message": LIMIT}
     assert offer(host, "older") == {"result": "error", "error-reason": LIMIT}
     # the same call again, by another request: its reply is none of the kept ones

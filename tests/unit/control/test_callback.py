@@ -16,7 +16,8 @@ from control import callback
 from control.callback import GENERIC, KAMAILIO, SEMS, Notifier, requests
 from relay.call import Call
 from relay.signal import Signal
-from tests.calls import Stage
+from tests.calls import ALICE, Stage, sdp
+from tests.calls import PROXY as STAGE_PROXY
 
 PROXY = "127.0.0.1"
 FINE = b"<methodResponse/>"
@@ -139,6 +140,15 @@ def test_a_call_id_of_any_bytes_makes_readable_xml() -> None:
 )
 def test_whom_to_tell(url: str | None, asked: str | None, target: str | None) -> None:
     assert Notifier(url, GENERIC, allowed).target(call(callback=asked)) == target
+
+
+def test_the_proxys_request_says_whom_to_tell() -> None:
+    stage = Stage()
+    request = {"call_id": "c1", "from_tag": "alice", "sdp": sdp(ALICE), "xmlrpc_callback": "10.0.0.9"}
+    assert stage.command("offer", **request)["result"] == "ok"
+    asked = stage.registry.query("c1")
+    assert Notifier("http://%%:81/", GENERIC, allowed).target(asked) == "http://10.0.0.9:81/"
+    assert Notifier("http://%%:81/", GENERIC, lambda ip: False).target(asked) == f"http://{STAGE_PROXY.ip}:81/"
 
 
 def test_a_proxy_nobody_knows_cannot_be_told(caplog: pytest.LogCaptureFixture) -> None:

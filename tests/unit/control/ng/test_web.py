@@ -360,6 +360,16 @@ def test_a_head_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
     run(scenario())
 
 
+def test_a_handshake_that_never_ends_is_given_up(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_module, "PATIENCE", 0.3)
+
+    async def scenario() -> None:
+        async with serving(context=tls(str(certificate), str(certificate.with_name("key.pem")))) as server:
+            assert await raw(server, b"\x16\x03\x01") == b""
+
+    run(scenario())
+
+
 def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(web_module, "PATIENCE", 0.3)
 
@@ -438,7 +448,7 @@ def test_connections_beyond_the_limit_are_refused(monkeypatch: pytest.MonkeyPatc
             held = [await asyncio.open_connection(*where(server)) for _ in range(2)]
             await until(lambda: server.connections == 2)
             assert await raw(server, b"POST /ng HTTP/1.1\r\n") == b""
-            assert server.counters.refused == 1
+            assert server.counters.crowded == 1
             for _, writer in held:
                 writer.transport.abort()
 

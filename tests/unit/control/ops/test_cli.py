@@ -115,7 +115,7 @@ def test_drain_waits_for_the_last_call_where_asked(
     assert cli.main(["drain", "--wait", f"--socket={tmp_path}/s"]) == cli.DONE
     said = capsys.readouterr()
     assert said.out == "draining, new calls are refused: 0 standing, 0 in their delete delay\n"
-    assert said.err == "hairpin: 2 calls are left\nhairpin: 1 calls are left\n"
+    assert said.err == "hairpin: calls left: 2\nhairpin: calls left: 1\n"
     assert relay.ended() == ["drain", "status", "status", "status"]
 
 

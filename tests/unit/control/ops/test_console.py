@@ -203,6 +203,6 @@ def test_a_draining_relay_takes_no_new_call_and_serves_the_others(caplog: pytest
     assert render.resumed(item) == "new calls are taken: 1 standing, 0 in their delete delay"
     relay.call("two@host")
     assert caplog.messages == [
-        "an operator (uid 5 pid 6) drains the relay: new calls are refused, 1 calls are left",
+        "an operator (uid 5 pid 6) drains the relay: new calls are refused; calls left: 1",
         "an operator (uid 5 pid 6) resumes: new calls are taken again",
     ]
