@@ -112,9 +112,12 @@ class _Reading:
         self.loaded.source = f"the command line and {place}"
         try:
             with place.open("rb") as file:
-                text = file.read(LARGEST_FILE).decode("utf-8-sig")
+                content = file.read(LARGEST_FILE + 1)
+            text = content.decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the configuration file {place}: {error}") from error
+        if len(content) > LARGEST_FILE:
+            raise ConfigError(f"the configuration file {place} has more than {LARGEST_FILE} bytes")
         self.text(text, section, str(place))
 
     def text(self, text: str, section: str, place: str) -> None:

@@ -50,7 +50,7 @@ def _take(options: Options, key: str, value: object) -> None:
 def _flags(options: Options, value: object) -> bool:
     found = words(value)
     for word in found:
-        act = _FLAGS.get(word) or _flag(word[:MAX_WORD])
+        act = _FLAGS.get(word) or (_flag if len(word) <= MAX_WORD else _read_flag)(word)
         if act is not None:
             act(options)
         else:
@@ -58,8 +58,7 @@ def _flags(options: Options, value: object) -> bool:
     return bool(found)
 
 
-@lru_cache(maxsize=1024)
-def _flag(word: str) -> Act | None:
+def _read_flag(word: str) -> Act | None:
     """What a flag does that is not spelled as in the table: by its prefix, or as `key=value`; None: nobody knows it."""
     spelled = plain(word)
     if spelled in _FLAGS:
@@ -70,6 +69,10 @@ def _flag(word: str) -> Act | None:
     key, sign, value = word.partition("=")
     behind = _KEYS.get(plain(key)) if sign else None
     return _applied(behind, value) if behind is not None else None
+
+
+_flag = lru_cache(maxsize=1024)(_read_flag)
+"""The same for words that are short enough to be kept."""
 
 
 def _applied(take: Taker, value: str) -> Act:

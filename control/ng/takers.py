@@ -18,11 +18,13 @@ Act = Callable[[Options], None]
 Taker = Callable[[Options, Any], bool]
 
 MAX_WORD = 128
-"""Characters of a flag, a codec's name or an address that are looked at, and remembered."""
+"""Characters of a codec's name or an address that are looked at, and of a flag that is remembered."""
 MAX_TOLD = 64
 """Characters of a value that a warning repeats."""
 MAX_WORDS = 64
 """Codecs in one list."""
+MAX_WARNINGS = 32
+"""Sentences in one reply; some repeat a value of the request, of which it may hold thousands."""
 MAX_NUMBER = (1 << 31) - 1
 """Beyond it all numbers mean the same, and neither times nor sizes can be computed from what JSON can write."""
 MAX_PTIME = 1000
@@ -93,7 +95,7 @@ def warn(text: str) -> Act:
     """Say in the reply what is not done."""
 
     def act(options: Options) -> None:
-        if text not in options.unserved:
+        if len(options.unserved) < MAX_WARNINGS and text not in options.unserved:
             options.unserved += (text,)
 
     return act

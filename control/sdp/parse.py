@@ -20,6 +20,8 @@ MAX_SIZE = 65_536
 """Characters of a body; more does not fit a datagram of the ng protocol."""
 MAX_LINES = 4096
 MAX_MEDIA = 64
+MAX_FORMATS = 256
+"""On one m-line; RTP has 128 payload types."""
 MAX_WORD = 64
 """Characters of a medium's or protocol's name; they are remembered, and told in every report of the call."""
 MAX_ADDRESS = 45
@@ -129,6 +131,8 @@ class _Parser:
             raise SdpError(detail=f"line {number}: invalid port")
         if max(len(fields[0]), len(fields[2])) > MAX_WORD:
             raise SdpError(detail=f"line {number}: a name of more than {MAX_WORD} characters")
+        if len(fields) - 3 > MAX_FORMATS:
+            raise SdpError(detail=f"line {number}: more than {MAX_FORMATS} formats")
         media = self.session.media
         if len(media) >= MAX_MEDIA:
             raise SdpError(detail=f"more than {MAX_MEDIA} m-lines")

@@ -271,6 +271,13 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
         load([], path)
 
 
+def test_a_file_too_large_to_be_read_whole_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "large.conf"
+    path.write_text("[rtpengine]\n" + "# filler\n" * 120_000 + "max-sessions = 3\n")
+    with pytest.raises(ConfigError, match=r"large\.conf has more than 1048576 bytes"):
+        load([f"--config-file={path}"])
+
+
 def test_every_option_is_in_the_help() -> None:
     words = parser().format_help().split()
     assert all(f"--{name}" in words for name, _, _ in options())

@@ -338,3 +338,12 @@ def test_a_flag_of_ordinary_deployments_is_known(flag: str) -> None:
     for spelling in (flag, flag.replace("-", " ", 1)):
         assert parse_options({"flags": [spelling]}).ignored == 0
     assert changed({"rtpp-flags": flag}) == changed({"flags": [flag]})
+
+
+def test_a_flag_with_a_long_value_keeps_all_of_it() -> None:
+    url = "http://192.0.2.7/" + "x" * 300
+    assert changed({"flags": [f"xmlrpc-callback={url}"]})["callback"] == url
+
+
+def test_no_request_makes_a_reply_of_warnings_without_end() -> None:
+    assert len(changed({"flags": [f"media-address=host{number}" for number in range(3000)]})["unserved"]) == 32

@@ -298,6 +298,7 @@ def test_sloppy_but_clear(text: str) -> None:
         (lines("v=0", "s=a\rb=c", AUDIO), "a line holds a carriage return or a zero byte"),
         (lines(*HEAD, f"m={'x' * 65} 4000 RTP/AVP 0"), "line 6: a name of more than 64 characters"),
         (lines(*HEAD, f"m=audio 4000 {'x' * 65} 0"), "line 6: a name of more than 64 characters"),
+        (lines(*HEAD, f"m=audio 4000 RTP/AVP{' 0' * 257}"), "line 6: more than 256 formats"),
         (lines(*HEAD, *[AUDIO] * 65), "more than 64 m-lines"),
         (lines(*HEAD, AUDIO, *["a=x"] * 4096), "more than 4096 lines"),
         ("v=0\r\ns=" + "x" * 66_000, "66007 characters are more than 65536"),
