@@ -137,6 +137,22 @@ def test_a_caller_behind_nat_may_take_another_port(scene: Scene) -> None:
     assert heard(home, callee) == list(range(30))
 
 
+def test_a_callee_hears_from_the_port_its_nat_knows_until_it_answers(scene: Scene) -> None:
+    home, callee = scene.caller(4900), scene.callee(4900)
+    call = Dialogue(scene.proxy, "known-port").set_up(home.local, callee.local)
+    old = call.for_callee
+    scene.talk(home, call.for_caller, 60)
+    scene.talk(callee, old, 60)
+    time.sleep(0.3)
+    new = call.offer(Endpoint(home.local.ip, 4990))
+    time.sleep(0.4)
+    assert set(callee.sources) == {old}
+    call.answer(callee.local)
+    until(lambda: home.rtp_sent == 60)
+    until(lambda: len(heard(home, callee)) == 60)
+    assert set(callee.sources) == {old, new}
+
+
 def test_a_callee_may_move_too(scene: Scene) -> None:
     caller, here, there = scene.caller(4200), scene.callee(4200), scene.callee(4300)
     call = Dialogue(scene.proxy, "callee-moves").set_up(caller.local, here.local)
