@@ -10,8 +10,8 @@ set -euo pipefail
 # the control plane.
 build=(clang llvm libbpf-dev libbpf1 linux-libc-dev make gcc libc6-dev python3 python3-dev python3-venv)
 # The laboratory: namespaces, a SIP proxy, telephones, a capture, and the relay to compare with; a reader of man pages;
-# bpftool, by which a bench finds a program's tables.
-test=(bpftool iproute2 ethtool util-linux kamailio kamailio-lwsc-modules sip-tester tshark rtpengine-daemon groff-base)
+# openssl makes certificates; bpftool, by which a bench finds a program's tables.
+test=(bpftool iproute2 ethtool util-linux kamailio kamailio-lwsc-modules sip-tester tshark openssl rtpengine-daemon groff-base)
 
 wanted=()
 for purpose in "$@"; do

@@ -310,7 +310,8 @@ def test_tls(certificate: Path, loop: Loop, caplog: pytest.LogCaptureFixture) ->
         context = tls(str(certificate), str(certificate.with_name("key.pem")))
         trust = ssl.create_default_context(cafile=str(certificate))
         async with serving(context=context) as server:
-            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust)) as session:
+            connector = aiohttp.TCPConnector(ssl=trust)
+            async with aiohttp.ClientSession(connector=connector, connector_owner=False) as session:
                 url = f"https://{where(server)}"
                 async with session.post(f"{url}/ng", data=b"1 de", headers={"Content-Type": NG}) as reply:
                     assert (reply.status, await reply.read()) == (200, b"1 " + PONG)
@@ -318,6 +319,7 @@ def test_tls(certificate: Path, loop: Loop, caplog: pytest.LogCaptureFixture) ->
                 async with session.ws_connect(url, protocols=["ng.rtpengine.com"], headers=own) as opened:
                     await opened.send_str("2 de")
                     assert await opened.receive_str() == "2 " + PONG.decode()
+            await connector.close(abort_ssl=True)
             assert b"HTTP" not in await raw(server, b"POST /ng HTTP/1.1\r\nHost: x\r\n\r\n")
             assert server.endpoints[0][0] == "https"
 
