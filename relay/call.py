@@ -266,13 +266,13 @@ class Call:
         for leg in self.legs:
             leg.treatment = strongest(leg.treatments | self.treatments)
 
-    def follow(self, sister: Call) -> None:
-        """Begin as another branch of a call that stands."""
-        self.created = sister.created
+    def follow(self, sister: Call, number: int) -> None:
+        """Begin beside a call that stands, with the party of its leg `number` as the offerer."""
+        offerer = sister.legs[number]
         self.learning = sister.learning
         self.treatments = sister.treatments
-        self.legs[0].label = sister.legs[0].label
-        self.legs[0].treatments = sister.legs[0].treatments
+        self.legs[0].label = offerer.label
+        self.legs[0].treatments = offerer.treatments
         self._take_orders()
 
     # -- steps of it

@@ -158,7 +158,8 @@ class Registry(Forwarding):
         signal = self._sourced(signal)
         warnings: list[str] = []
         found = None if head is None or signal.reset else offered(head, from_tag, to_tag, signal)
-        call, number = found or (self._make(call_id, head, media, signal, now, warnings), 0)
+        near = head.tags.get(from_tag, 0) if head is not None else 0
+        call, number = found or (self._make(call_id, head, near, media, signal, now, warnings), 0)
         places = self._relocated(call, number, media, signal, warnings) if found is not None else None
         call.name(number, from_tag)
         call.name(1 - number, to_tag)
@@ -325,19 +326,23 @@ class Registry(Forwarding):
         self,
         call_id: str,
         head: Call | None,
+        number: int,
         media: Sequence[MediaDescription],
         signal: Signal,
         now: float,
         warnings: list[str],
     ) -> Call:
-        """A call, or another branch of the one that stands. Raises LoadLimit, and CallError where branches pile up."""
+        """A call for an offer, or another one beside `head`, in which the offerer has the leg `number`.
+
+        Raises LoadLimit, and CallError where branches pile up.
+        """
         if head is None:
             self._admit()
         elif len(head.members()) >= MAX_BRANCHES and not signal.reset:
             raise CallError(f"Too many branches of a call, {MAX_BRANCHES} stand")
         first, second = _names(signal.direction)
         if head is not None and first is None:
-            first, second = (leg.interface.name for leg in head.legs)
+            first, second = (head.legs[leg].interface.name for leg in (number, 1 - number))
         version = family(media, signal)
         near = self._places.choose(first, version, warnings)
         asked = signal.family or version
@@ -346,15 +351,16 @@ class Registry(Forwarding):
         call.learning = self.settings.learning
         call.branch = signal.via_branch
         if head is not None:
-            call.follow(head)
+            call.follow(head, number)
         return call
 
     def _branch_off(self, head: Call, from_tag: str, signal: Signal, now: float) -> tuple[Call, int]:
         """Another branch for an answer, with the offer that the offerer made. Raises CallError, PortsExhausted."""
         offerer = next(member for member in head.members() if from_tag in member.tags)
-        leg = offerer.legs[offerer.tags[from_tag]]
+        number = offerer.tags[from_tag]
+        leg = offerer.legs[number]
         media = [media.description for media in leg.medias if media.description is not None]
-        call = self._make(head.call_id, head, media, Signal(), now, [])
+        call = self._make(head.call_id, offerer, number, media, Signal(), now, [])
         call.name(0, from_tag)
         try:
             call.offer(0, media, Signal(leg.received_from, mux=signal.mux), now)
@@ -378,6 +384,7 @@ class Registry(Forwarding):
             head.fork = head.members()
             head.fork.append(call)
             call.fork = head.fork
+            call.created = head.created
             self._deleted -= over
         self._schedule(call, now + self._glance)
 

@@ -8,7 +8,7 @@ from relay.call import Call, Signal
 from relay.errors import CallError, PortsExhausted
 from relay.registry import MAX_BRANCHES
 from relay.types import Endpoint
-from tests.calls import ALICE, BOB, Stage, above, audio
+from tests.calls import ALICE, BOB, Stage, above, audio, two_families
 
 CAROL = Endpoint("203.0.113.30", 6000)
 
@@ -240,6 +240,16 @@ def test_beginning_anew_takes_new_ports_and_forgets(stage: Stage) -> None:
     assert (call.legs[0].medias[0].rtp.observed, len(stage.registry), stage.pool.drawn) == (None, 1, 2)
     stage.answer()
     assert stage.plane.installed[above(stage.ports()[0])].destination == above(BOB)
+    stage.check()
+
+
+def test_the_callee_may_begin_anew_on_its_own_interface() -> None:
+    stage = two_families()
+    stage.offer(signal=Signal(direction=("default", "inner")))
+    stage.answer()
+    call = stage.offer([audio(BOB)], Signal(reset=True), tags=("bob", "alice")).call
+    assert [leg.interface.name for leg in call.legs] == ["inner", "default"]
+    assert [leg.tag for leg in call.legs] == ["bob", "alice"]
     stage.check()
 
 
