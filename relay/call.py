@@ -266,13 +266,13 @@ class Call:
         for leg in self.legs:
             leg.treatment = strongest(leg.treatments | self.treatments)
 
-    def follow(self, sister: Call, number: int) -> None:
-        """Begin beside a call that stands, with the party of its leg `number` as the offerer."""
-        offerer = sister.legs[number]
+    def follow(self, sister: Call, number: int, both: bool) -> None:
+        """Begin beside a call that stands, with the party of its leg `number` as offerer, or instead with `both`."""
         self.learning = sister.learning
         self.treatments = sister.treatments
-        self.legs[0].label = offerer.label
-        self.legs[0].treatments = offerer.treatments
+        for leg, same in ((0, number), (1, 1 - number))[: 1 + both]:
+            party, before = self.legs[leg], sister.legs[same]
+            party.label, party.memory, party.treatments = before.label, before.memory, before.treatments
         self._take_orders()
 
     # -- steps of it

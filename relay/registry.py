@@ -351,7 +351,7 @@ class Registry(Forwarding):
         call.learning = self.settings.learning
         call.branch = signal.via_branch
         if head is not None:
-            call.follow(head, number)
+            call.follow(head, number, both=signal.reset)
         return call
 
     def _branch_off(self, head: Call, from_tag: str, signal: Signal, now: float) -> tuple[Call, int]:

@@ -150,7 +150,7 @@ def test_a_branch_that_is_deleted_leaves_the_other_alone(forked: Stage) -> None:
         ({"from_tag": "alice", "via_branch": "b2"}, ["b2"]),
         ({"from_tag": "alice", "via_branch": "other"}, ["b1", "b2"]),
         ({"from_tag": "mallory", "via_branch": "b1"}, ["b1"]),
-        ({"from_tag": "bob"}, ["b1"]),
+        ({"from_tag": "bob"}, ["b1", "b2"]),
         ({"from_tag": "alice", "to_tag": "bob"}, ["b1", "b2"]),
         ({"from_tag": "alice", "to_tag": "bob", "match_to_tag": True}, ["b1"]),
         ({"from_tag": "alice", "to_tag": "new", "match_to_tag": True}, ["b2"]),
@@ -164,6 +164,16 @@ def test_which_branches_a_delete_means(forked: Stage, how: dict[str, str], gone:
     assert [call.branch for call in forked.members() if call.deleted is not None] == gone
     assert (found is not None) is bool(gone)
     assert forked.registry.standing == (0 if gone == ["b1", "b2"] else 1)
+
+
+def test_who_hangs_up_beside_the_call_that_talks_ends_only_his_own(forked: Stage) -> None:
+    answer(forked, "b1", "bob")
+    forked.now += 1
+    answer(forked, "b2", "carol", CAROL)
+    forked.delete(from_tag="bob")
+    assert [call.branch for call in forked.members() if call.deleted is not None] == ["b1"]
+    forked.delete(from_tag="carol")
+    assert forked.registry.standing == 0
 
 
 def test_a_branch_revives_without_its_sister(forked: Stage) -> None:
@@ -247,8 +257,10 @@ def test_the_callee_may_begin_anew_on_its_own_interface() -> None:
     stage = two_families()
     stage.offer(signal=Signal(direction=("default", "inner")))
     stage.answer()
+    stage.registry.query("c1").legs[1].memory = "of bob"
     call = stage.offer([audio(BOB)], Signal(reset=True), tags=("bob", "alice")).call
     assert [leg.interface.name for leg in call.legs] == ["inner", "default"]
+    assert [leg.memory for leg in call.legs] == ["of bob", None]
     assert [leg.tag for leg in call.legs] == ["bob", "alice"]
     stage.check()
 
