@@ -69,7 +69,7 @@ def deleted(
     """The calls that a delete means.
 
     An unknown branch with a known tag means all that the tag's party is in: the BYE of a call has another branch than
-    its INVITE.
+    its INVITE. Who hangs up in the branch that talks ends its sisters as well: no proxy deletes those that it cancelled.
     """
     members = head.members()
     if from_tag is None:
@@ -81,6 +81,9 @@ def deleted(
     found = _with(members, tag) or branch
     if not found and tag is not from_tag:
         found = [call for call in _with(members, from_tag) if not call.legs[1 - call.tags[from_tag]].tags]
+    talking = _current(members)
+    if tag is from_tag and talking.answered and talking in found:
+        return _with(members, talking.legs[0].tag)
     return found
 
 
