@@ -9,11 +9,10 @@ rules by a test run, and leaves by a raw socket. That costs some 50 us a datagra
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import struct
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from relay.dataplane.libbpf import BpfError, Map, Program
@@ -28,6 +27,7 @@ _LARGEST = 4096 - 256 - 384  # bytes of a frame in a test run: a page without it
 _QUEUE = 1 << 18  # bytes
 _PERIOD = 0.1  # seconds
 _PER_PERIOD = 100  # datagrams
+_BATCH = 20  # of them in one turn of the event loop
 _ANCILLARY = 256
 _SO_MEMINFO, _DROPS = 55, struct.Struct("=32xI")
 _INT = struct.Struct("=i")
@@ -78,15 +78,13 @@ class Reassembly:
         self.too_long = 0
         self.failed = 0
 
-    def start(self, loop: asyncio.AbstractEventLoop, lookup: Program, sinks: Map) -> None:
-        """Have the kernel hand over what is for ports with a rule, in this network namespace."""
+    def start(self, loop: asyncio.AbstractEventLoop, media: Iterable[str], lookup: Program, sinks: Map) -> None:
+        """Have the kernel hand over what is for ports with a rule at the media addresses, in this network namespace."""
         try:
-            for place, family in enumerate(_FAMILIES):
-                with contextlib.suppress(_NoFamily):
-                    sink = Sink(loop, family, self.forward)
-                    self._held.callback(sink.close)
-                    self._sinks.append(sink)
-                    sinks.update(struct.pack("=I", place), struct.pack("=Q", sink.fileno()))
+            for place in sorted({int(":" in ip) for ip in media}):
+                sink = self._held.enter_context(closing(Sink(loop, _FAMILIES[place], self.forward)))
+                self._sinks.append(sink)
+                sinks.update(struct.pack("=I", place), struct.pack("=Q", sink.fileno()))
             self._held.enter_context(lookup.attach_lookup())
         except (BpfError, OSError) as error:
             self.close()
@@ -126,10 +124,6 @@ class Reassembly:
         self._sinks.clear()
 
 
-class _NoFamily(Exception):
-    """This host has no addresses of a family, not even on the loopback device."""
-
-
 class Sink:
     """The socket that takes the datagrams of one family, and no more of them in a period than its budget allows."""
 
@@ -161,14 +155,15 @@ class Sink:
     def _read(self) -> None:
         if self._renewal is None:
             self._renewal = self._loop.call_later(_PERIOD, self._renew)
-        while self._left:
+        for _ in range(min(self._left, _BATCH)):
             try:
                 payload, ancillary, _, source = self._socket.recvmsg(65535, _ANCILLARY)
             except BlockingIOError:
                 return
             self._left -= 1
             self._take(payload, ancillary, Endpoint(*source[:2]))
-        self._loop.remove_reader(self._socket.fileno())
+        if not self._left:
+            self._loop.remove_reader(self._socket.fileno())
 
     def _renew(self) -> None:
         self._renewal = None
@@ -193,17 +188,14 @@ class Sink:
 
 
 def _open(family: _Family) -> socket.socket:
-    """A socket that is told of each datagram where it was meant to go, and how it came."""
+    """A socket that is told of each datagram where it was meant to go, and how it came. Raises OSError."""
+    opened = socket.socket(family.number, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
-        opened = socket.socket(family.number, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    except OSError as error:
-        raise _NoFamily from error
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
-    for option in family.options:
-        opened.setsockopt(family.level, option, 1)
-    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _QUEUE)
+        for option in family.options:
+            opened.setsockopt(family.level, option, 1)
         opened.bind((family.loopback, 0))
-    except OSError as error:
+    except OSError:
         opened.close()
-        raise _NoFamily from error
+        raise
     return opened

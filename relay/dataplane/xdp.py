@@ -243,7 +243,7 @@ class XdpDataplane:
             self._loop.add_reader(ring.fd, read)
             self._held.callback(self._loop.remove_reader, ring.fd)
         self._reassembly = self._held.enter_context(closing(Reassembly(tables.program("reassembled"), self._sender)))
-        self._reassembly.start(self._loop, tables.program("sink"), tables.sinks)
+        self._reassembly.start(self._loop, self._settings.addresses, tables.program("sink"), tables.sinks)
         if isinstance(self._tokens, Tokens):
             self._collect_tokens(self._tokens)
         self._watch.start()
