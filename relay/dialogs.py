@@ -2,7 +2,8 @@
 
 A proxy that forks may tell the branches apart (via-branch). Each then is a call of two legs with ports of its own, all
 under one Call-ID and with the caller in each of them. A tag that was never seen is another name of a party that is
-there: the same offer was answered by another of those it was forked to downstream.
+there: the same offer was answered by another of those it was forked to downstream. Where neither tag of an offer was
+seen, they are the parties of another dialog: a B2BUA has sent the call on under its Call-ID.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ __all__ = ["answered", "deleted", "offered"]
 
 
 def offered(head: Call, from_tag: str, to_tag: str | None, signal: Signal) -> tuple[Call, int] | None:
-    """The call that an offer belongs to and the leg that speaks; None for a branch that was never seen."""
+    """The call that an offer belongs to and the leg that speaks; None for a branch, or two parties, never seen."""
     members, branch = head.members(), signal.via_branch
     if to_tag is not None and (spoken_to := _with(members, to_tag)):
         call = _current(_with(spoken_to, from_tag) or spoken_to)
@@ -27,7 +28,7 @@ def offered(head: Call, from_tag: str, to_tag: str | None, signal: Signal) -> tu
                 return member, _speaker(member, from_tag, None)
     known = _with(members, from_tag)
     if not known:
-        return _current(members), 0
+        return None
     call = _current(known)
     number = call.tags[from_tag]
     if number == 0 and to_tag is None and branch is not None:
@@ -69,7 +70,7 @@ def deleted(
     """The calls that a delete means.
 
     An unknown branch with a known tag means all that the tag's party is in: the BYE of a call has another branch than
-    its INVITE. Who hangs up in the branch that talks ends its sisters as well: no proxy deletes those that it cancelled.
+    its INVITE. Who hangs up in the branch that talks ends its sisters too: no proxy deletes those that it cancelled.
     """
     members = head.members()
     if from_tag is None:

@@ -158,8 +158,7 @@ class Registry(Forwarding):
         signal = self._sourced(signal)
         warnings: list[str] = []
         found = None if head is None or signal.reset else offered(head, from_tag, to_tag, signal)
-        near = head.tags.get(from_tag, 0) if head is not None else 0
-        call, number = found or (self._make(call_id, head, near, media, signal, now, warnings), 0)
+        call, number = found or (self._make(call_id, head, from_tag, media, signal, now, warnings), 0)
         places = self._relocated(call, number, media, signal, warnings) if found is not None else None
         call.name(number, from_tag)
         call.name(1 - number, to_tag)
@@ -326,13 +325,13 @@ class Registry(Forwarding):
         self,
         call_id: str,
         head: Call | None,
-        number: int,
+        from_tag: str,
         media: Sequence[MediaDescription],
         signal: Signal,
         now: float,
         warnings: list[str],
     ) -> Call:
-        """A call for an offer, or another one beside `head`, in which the offerer has the leg `number`.
+        """A call for an offer of `from_tag`, or another one under the Call-ID of `head`.
 
         Raises LoadLimit, and CallError where branches pile up.
         """
@@ -341,8 +340,9 @@ class Registry(Forwarding):
         elif len(head.members()) >= MAX_BRANCHES and not signal.reset:
             raise CallError(f"Too many branches of a call, {MAX_BRANCHES} stand")
         first, second = _names(signal.direction)
-        if head is not None and first is None:
-            first, second = (head.legs[leg].interface.name for leg in (number, 1 - number))
+        sister, number = _known(head, from_tag)
+        if sister is not None and first is None:
+            first, second = (sister.legs[leg].interface.name for leg in (number, 1 - number))
         version = family(media, signal)
         near = self._places.choose(first, version, warnings)
         asked = signal.family or version
@@ -350,17 +350,17 @@ class Registry(Forwarding):
         call = Call(call_id, (near, far), self._places.own, self._screen, now)
         call.learning = self.settings.learning
         call.branch = signal.via_branch
-        if head is not None:
-            call.follow(head, number, both=signal.reset)
+        if sister is not None:
+            call.follow(sister, number, both=signal.reset)
         return call
 
     def _branch_off(self, head: Call, from_tag: str, signal: Signal, now: float) -> tuple[Call, int]:
         """Another branch for an answer, with the offer that the offerer made. Raises CallError, PortsExhausted."""
-        offerer = next(member for member in head.members() if from_tag in member.tags)
-        number = offerer.tags[from_tag]
+        offerer, number = _known(head, from_tag)
+        assert offerer is not None
         leg = offerer.legs[number]
         media = [media.description for media in leg.medias if media.description is not None]
-        call = self._make(head.call_id, offerer, number, media, Signal(), now, [])
+        call = self._make(head.call_id, head, from_tag, media, Signal(), now, [])
         call.name(0, from_tag)
         try:
             call.offer(0, media, Signal(leg.received_from, mux=signal.mux), now)
@@ -464,6 +464,14 @@ class Registry(Forwarding):
 
 def _admit() -> str | None:
     return None
+
+
+def _known(head: Call | None, tag: str) -> tuple[Call | None, int]:
+    """The oldest call under a Call-ID that the party of a tag is in, and its leg there."""
+    for member in head.members() if head is not None else ():
+        if tag in member.tags:
+            return member, member.tags[tag]
+    return None, 0
 
 
 def _names(direction: tuple[str, ...]) -> tuple[str | None, str | None]:

@@ -88,6 +88,24 @@ def test_a_first_offer_without_branch_takes_the_next_ones(stage: Stage) -> None:
     assert branches(stage) == ["b1", "b2"]
 
 
+def test_two_unseen_tags_are_a_dialog_of_their_own(stage: Stage) -> None:
+    """A B2BUA that keeps the Call-ID sends the call through the relay again."""
+    outer = stage.offer(signal=Signal(label="alice")).call
+    inner = stage.offer([audio(CAROL)], tags=("b2bua", None)).call
+    assert inner is not outer
+    assert inner.legs[0].label is None
+    assert stage.answer(tags=("b2bua", "bob")).call is inner
+    assert stage.answer([audio(CAROL)], tags=("alice", "other")).call is outer
+    assert outer.legs[0].medias[0].rtp.signalled == ALICE
+    stage.check()
+    stage.delete(from_tag="b2bua")
+    assert (inner.deleted is not None, outer.deleted) == (True, None)
+    stage.delete(from_tag="other")
+    stage.wait(31)
+    assert stage.ended == [("c1", "deleted")]
+    assert stage.pool.drawn == 0
+
+
 def test_an_unseen_tag_is_another_name_or_another_party(stage: Stage) -> None:
     call = offer(stage, None)
     answer(stage, None, "bob")
