@@ -206,7 +206,7 @@ class Relay:
         stack.push_async_callback(answers.close)
         await answers.start(path)
         self.socket_path = path
-        await self.transports.start(self.config, stack)
+        await self.transports.start(self.config, stack, {one.advertised for one in self.registry.interfaces})
 
     def take_over(self, config: Config, grown: Sequence[Given]) -> None:
         """Put the live options of a configuration in force, and more ports of the media addresses if any are given.

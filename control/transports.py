@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -31,8 +32,11 @@ class Transports:
         self.web: NgWeb | None = None
         self._tls: ssl.SSLContext | None = None
 
-    async def start(self, config: Config, stack: AsyncExitStack) -> None:
-        """Listen wherever the options say, each with its release on the stack. Raises HairpinError."""
+    async def start(self, config: Config, stack: AsyncExitStack, addresses: Collection[str]) -> None:
+        """Listen wherever the options say, each with its release on the stack. Raises HairpinError.
+
+        `addresses`: what this host is reached by from elsewhere.
+        """
         stack.callback(self.datagrams.close)
         for endpoint in config.listen_ng:
             await _take(self.datagrams.start(endpoint), "listen-ng")
@@ -40,12 +44,12 @@ class Transports:
         for endpoint in config.listen_tcp_ng:
             await _take(self.streams.start(endpoint), "listen-tcp-ng")
         if config.listen_http or config.listen_https:
-            await self._start_web(config, stack)
+            await self._start_web(config, stack, {*addresses, os.uname().nodename.lower()})
 
-    async def _start_web(self, config: Config, stack: AsyncExitStack) -> None:
+    async def _start_web(self, config: Config, stack: AsyncExitStack, names: Collection[str]) -> None:
         from control.ng.web import NgWeb, tls
 
-        self.web = NgWeb(self.service)
+        self.web = NgWeb(self.service, names)
         stack.push_async_callback(self.web.close)
         for endpoint in config.listen_http:
             await _take(self.web.start(endpoint), "listen-http")

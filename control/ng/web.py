@@ -5,8 +5,9 @@
     WebSocket        sub-protocol ng.rtpengine.com as /ng, ng-plain.rtpengine.com as /ng-plain, whatever the path
 
 The listener commands a relay, so no web page may reach it through its visitor's browser: what carries an Origin
-(RFC 6454) is refused unless that is this very address and port. A name would not do, since whoever owns the page may
-have its name resolve to this host (DNS rebinding).
+(RFC 6454) is refused unless that names this host by its address, or by a name that is known to be its own. That the
+request's own Host says the same would not do, since whoever owns a page may have its name resolve to this host (DNS
+rebinding). Ports are not compared: Kamailio's client library sends the host it connects to for an Origin, without port.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -79,9 +80,11 @@ class Counters:
 class NgWeb:
     """Brings `service` the requests of any number of HTTP and HTTPS addresses."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, names: Collection[str] = ()) -> None:
+        """`names`: of this host, and addresses that others reach it by, beside those it has."""
         self.service = service
         self.counters = Counters()
+        self._names = frozenset(names)
         self._listeners: list[tuple[str, Endpoint, asyncio.Server, _Server]] = []
         self._sockets: set[web.WebSocketResponse] = set()
 
@@ -138,16 +141,35 @@ class NgWeb:
             raise
 
     async def _serve(self, request: web.BaseRequest, source: Endpoint) -> web.StreamResponse:
-        if _foreign(request):
+        if self._foreign(request):
             self.counters.foreign += 1
             origin = request.headers.get("Origin")
-            self.service.complain("foreign", "ng: %s asks for a web page of %r, refused", source, origin)
+            self.service.complain(
+                "foreign",
+                "ng: %s asks for a page of %r, refused: a proxy is to name the relay by address",
+                source,
+                origin,
+            )
             return web.Response(status=403, text="Pages of other origins may not command the relay.\n")
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._upgrade(request, source)
         if request.method == "POST" and request.content_type in PATHS.get(request.path, ()):
             return await self._post(request, source)
         return self._unfit(404, NOTHING_ELSE)
+
+    def _foreign(self, request: web.BaseRequest) -> bool:
+        """Whether a browser sends this for a page that did not come from this host."""
+        origin = request.headers.get("Origin")
+        if origin is None or request.transport is None:
+            return False
+        local = ip_address(request.transport.get_extra_info("sockname")[0])
+        try:
+            host = urlsplit(origin).hostname or ""
+            if host in self._names or (host == "localhost" and local.is_loopback):
+                return False
+            return ip_address(host) != local
+        except ValueError:
+            return True
 
     def _unfit(self, status: int, text: str) -> web.Response:
         self.counters.unfit += 1
@@ -311,23 +333,6 @@ def tls(certificate: str, key: str) -> ssl.SSLContext:
 
 def _no_password() -> str:
     raise TlsError("the key of --listen-https is encrypted: store it without a password, for its owner only to read")
-
-
-def _foreign(request: web.BaseRequest) -> bool:
-    """Whether a browser sends this for a page that did not come from this listener."""
-    origin = request.headers.get("Origin")
-    if origin is None or request.transport is None:
-        return False
-    local = request.transport.get_extra_info("sockname")
-    secure = request.transport.get_extra_info("sslcontext") is not None
-    address = ip_address(local[0])
-    try:
-        page = urlsplit(origin)
-        port = page.port or (443 if page.scheme == "https" else 80)
-        own = (address.is_loopback and page.hostname == "localhost") or ip_address(page.hostname or "") == address
-    except ValueError:
-        return True
-    return not own or (page.scheme, port) != ("https" if secure else "http", local[1])
 
 
 def _is_text(reply: bytes) -> bool:

@@ -67,7 +67,7 @@ async def serving(
     context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[NgWeb]:
     networks = [ipaddress.ip_network(network) for network in allow]
-    server = NgWeb(Service(handle, networks, lambda: 100.0))
+    server = NgWeb(Service(handle, networks, lambda: 100.0), {"relay7", "203.0.113.7"})
     await server.start(at, context)
     listening = open_files()
     try:
@@ -253,14 +253,19 @@ def test_a_message_without_cookie_gets_no_reply_and_ends_nothing() -> None:
     [
         ("http://127.0.0.1:{port}", 200),
         ("http://localhost:{port}", 200),
-        ("http://127.0.0.1", 403),
-        ("https://127.0.0.1:{port}", 403),
+        ("http://127.0.0.1", 200),  # as Kamailio writes it
+        ("https://127.0.0.1:{port}", 200),
+        ("http://relay7:{port}", 200),
+        ("http://203.0.113.7", 200),
+        ("http://127.0.0.2:{port}", 403),
+        ("http://relay7.example:{port}", 403),
+        ("http://127.0.0.1.example", 403),
+        ("http://127.0.0.1@192.0.2.1", 403),
         ("http://rebound.example:{port}", 403),
         ("http://192.0.2.1:{port}", 403),
         ("null", 403),
         ("", 403),
         ("http://[", 403),
-        ("http://127.0.0.1:99999", 403),
     ],
 )
 def test_pages_of_other_origins_are_refused(origin: str, status: int) -> None:
