@@ -89,10 +89,10 @@ class Handset:
         with self.host.socket(self._family) as sending:
             sending.sendto(("\r\n".join(head) + "\r\n\r\n" + sdp).encode(), self.sip)
 
-    def login(self, registrar: Endpoint) -> None:
-        """Register with a proxy."""
+    def login(self, uri: str) -> None:
+        """Register to ring for a user of the proxy's."""
         call = Dialogue(self, f"login-{next(_serial)}@{self.name}")
-        self.order("LOGIN", f"sip:{registrar}", call.call_id)
+        self.order("LOGIN", uri, call.call_id)
         call.expect("REGISTERED")
 
     def dial(self, uri: str, sdp: str) -> Dialogue:

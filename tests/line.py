@@ -104,11 +104,21 @@ def _bound(local: Endpoint, above: int) -> socket.socket:
     return opened
 
 
+def relay_of(line: Line) -> str:
+    """The address that a line sends to."""
+    assert line.towards
+    return line.towards[0].ip
+
+
 def carries(sender: Line, receiver: Line, packets: list[bytes], part: int = RTP) -> None:
     """Assert that datagrams reach the receiver as they are and in order, from where it sends its own to."""
     assert receiver.towards
+    assert relay_of(sender) != receiver.local.ip, f"{receiver.local} is not spoken to through a relay"
     sender.send(packets, part)
-    assert receiver.heard(len(packets), part) == [(packet, receiver.towards[part]) for packet in packets]
+    came = receiver.heard(len(packets), part)
+    told = f"of {len(packets)} packets from {sender.local}, {len(came)} came to {receiver.local}, from"
+    assert [data for data, _ in came] == packets, f"{told} { ({source for _, source in came}) }"
+    assert {source for _, source in came} == {receiver.towards[part]}, f"{told} elsewhere than {receiver.towards[part]}"
 
 
 def talk(one: Line, other: Line, *strangers: Line) -> None:
@@ -130,6 +140,6 @@ def fax(one: Line, other: Line) -> None:
 def silent(*lines: Line) -> None:
     """Assert that nothing more reaches these lines."""
     time.sleep(SILENCE)
-    assert {line.local: line.heard(1, part, 0.001) for line in lines for part in (RTP, RTCP)} == {
-        line.local: [] for line in lines
-    }
+    for line in lines:
+        came = line.heard(1, RTP, 0.001) + line.heard(1, RTCP, 0.001)
+        assert not came, f"{line.local} gets what it must not, from {came[0][1]}: {came[0][0].hex()}"

@@ -13,8 +13,7 @@ from tests.lab import Host, Lab, join_core, standard_network
 from tests.line import Line
 from tests.peers import SIP_PORT, Relay, kamailio_log, start_kamailio
 
-PREFIX6 = "fd99::"
-RELAY6, PROXY6, CALLEE6 = (f"{PREFIX6}{number}" for number in (3, 2, 4))
+RELAY6, PROXY6 = "fd99::3", "fd99::2"
 PATIENCE = 10.0
 
 _COMPLAINT = re.compile(r"^.*\b(?:WARNING|ERROR|CRITICAL|ALERT)\b.*$", re.MULTILINE)
@@ -30,17 +29,15 @@ class Stage:
         self.lab = lab
         self.network = standard_network(lab)
         self.proxy = Endpoint(self.network.PROXY_ADDRESS, SIP_PORT)
-        for host, address in (
-            (self.network.relay, RELAY6),
-            (self.network.proxy, PROXY6),
-            (self.network.callee, CALLEE6),
-        ):
+        for host, address in ((self.network.relay, RELAY6), (self.network.proxy, PROXY6)):
             host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
         self._handsets: dict[str, Handset] = {}
         self._relays: list[Relay] = []
         self._kamailios: list[tuple[Host, subprocess.Popen[str]]] = []
         self._lines: list[Line] = []
         self._read: dict[Path, int] = {}
+        self.excused: list[str] = []
+        """Parts of log lines that a scene provokes."""
 
     def host(self, name: str, address: str) -> Host:
         """A host on the operator's network, made where it is not there yet."""
@@ -48,7 +45,12 @@ class Stage:
             if host.name == name:
                 return host
         host = self.lab.host(name)
-        join_core(self.lab, self.network, host, address)
+        if ":" in address:
+            self.lab.cable(host, "eth0", self.network.core, f"to-{name}", napi=True)
+            self.network.core.ip("link", "set", f"to-{name}", "master", "bridge")
+            host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
+        else:
+            join_core(self.lab, self.network, host, address)
         return host
 
     # -- telephones
@@ -78,7 +80,7 @@ class Stage:
     def relay(self, *options: str, host: Host | None = None, address: str = "") -> Relay:
         """Start a relay, on the network's own host where no other is named."""
         address = address or self.network.RELAY_ADDRESS
-        relay = Relay(host or self.network.relay, address, "--delete-delay=1", *options)
+        relay = Relay(host or self.network.relay, address, "--delete-delay=0", *options)
         self._relays.append(relay)
         return relay
 
@@ -114,11 +116,13 @@ class Stage:
             until = time.monotonic() + PATIENCE
             while any(held(relay)) and time.monotonic() < until:
                 time.sleep(0.1)
-            assert held(relay) == (0, 0, 0)
+            assert held(relay) == (0, 0, 0), f"{relay.ng} holds (calls, rules, ports) {held(relay)}"
         complaints = [self._complaints(relay.log) for relay in self._relays]
         complaints += [self._complaints(kamailio_log(host)) for host, _ in self._kamailios]
         complaints += [self._complaints(handset.errors, ".+") for handset in self._handsets.values()]
-        assert [line for lines in complaints for line in lines] == []
+        lines = [line for found in complaints for line in found]
+        bad = [line for line in lines if not any(words in line for words in self.excused)]
+        assert not bad, "\n".join(bad)
 
     def _complaints(self, log: Path, pattern: str = _COMPLAINT.pattern) -> list[str]:
         text = log.read_text() if log.exists() else ""
@@ -134,6 +138,7 @@ class Stage:
         for relay in self._relays:
             relay.stop()
             self._read.pop(relay.log, None)
+        self.excused.clear()
         self._lines.clear()
         self._kamailios.clear()
         self._relays.clear()
@@ -146,7 +151,7 @@ def held(relay: Relay) -> tuple[int, int, int]:
 
 
 class Call:
-    """A call between two telephones, `first` the caller's side, with a line on each."""
+    """A call between two telephones, `first` and `one` on the caller's side."""
 
     def __init__(self, stage: Stage, caller: Handset, callee: Handset, uri: str) -> None:
         self.one, self.other = stage.line(caller), stage.line(callee)

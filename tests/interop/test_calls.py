@@ -4,13 +4,148 @@ from __future__ import annotations
 
 import pytest
 
-from tests.interop.stage import Stage
-from tests.line import talk
+from relay.types import Endpoint
+from tests.handset import Handset
+from tests.interop.stage import PROXY6, RELAY6, Call, Stage, held
+from tests.line import carries, fax, relay_of, silent, talk
+from tests.peers import SIP_PORT
+
+PLANES = ["xdp", "userspace"]
+ONE_FOR_ALL = "replace-origin"
+ONE_FOR_EACH = "replace-origin via-branch=auto-next"
+"""Flags by which all telephones that ring share the ports of a call, and by which each has its own."""
 
 
-@pytest.mark.parametrize("plane", ["xdp", "userspace"])
+def sister(stage: Stage) -> Handset:
+    """A second callee."""
+    return stage.handset("sister", "10.99.0.6")
+
+
+@pytest.mark.parametrize("plane", PLANES)
 def test_a_call_is_forwarded_both_ways_until_it_ends(stage: Stage, plane: str) -> None:
     stage.kamailio(stage.relay(f"--dataplane={plane}").ng)
     call = stage.call(stage.caller, stage.callee)
+    talk(call.one, call.other)
+    call.hang_up(back=True)
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["by the caller", "by the callee"])
+def test_a_call_is_held_and_resumed(stage: Stage, back: bool) -> None:
+    stage.kamailio(stage.relay().ng)
+    call = stage.call(stage.caller, stage.callee)
+    talk(call.one, call.other)
+    before = call.one.towards, call.other.towards
+    holding, held_line = (call.other, call.one) if back else (call.one, call.other)
+
+    offered, answered = call.offer(
+        holding.audio("sendonly", version=2), held_line.audio("recvonly", version=2), back=back
+    )
+    assert "a=sendonly\r\n" in offered
+    assert "a=recvonly\r\n" in answered
+    carries(holding, held_line, holding.speech())
+    silent(call.one, call.other)
+
+    offered, answered = call.offer(holding.audio(version=3), held_line.audio(version=3), back=back)
+    assert "a=sendrecv\r\n" in offered
+    assert "a=sendrecv\r\n" in answered
+    assert (call.one.towards, call.other.towards) == before
+    talk(call.one, call.other)
+    call.hang_up()
+
+
+@pytest.mark.parametrize(("plane", "back"), [("xdp", False), ("xdp", True), ("userspace", True)])
+def test_a_call_becomes_a_fax_and_a_call_again(stage: Stage, plane: str, back: bool) -> None:
+    stage.kamailio(stage.relay(f"--dataplane={plane}").ng)
+    call = stage.call(stage.caller, stage.callee)
+    talk(call.one, call.other)
+    asking, asked = (call.other, call.one) if back else (call.one, call.other)
+
+    for description in call.offer(asking.fax(), asked.fax(), back=back):
+        assert " udptl t38\r\n" in description
+        assert "a=T38FaxUdpEC:t38UDPRedundancy\r\n" in description
+        assert "a=rtcp" not in description
+    fax(call.one, call.other)
+
+    call.offer(asking.audio(version=3), asked.audio(version=3), back=back)
+    talk(call.one, call.other)
+    call.hang_up()
+
+
+def test_a_fax_machine_with_ports_of_its_own_for_it(stage: Stage) -> None:
+    """Both sides take the fax elsewhere than they talked, and go back."""
+    stage.kamailio(stage.relay().ng)
+    call = stage.call(stage.caller, stage.callee)
+    talk(call.one, call.other)
+    talking = call.one, call.other
+    call.one, call.other = stage.line(stage.caller), stage.line(stage.callee)
+    call.offer(call.other.fax(), call.one.fax(), back=True)
+    fax(call.one, call.other)
+    silent(*talking)
+    call.one, call.other = talking
+    call.offer(call.other.audio(version=3), call.one.audio(version=3), back=True)
+    talk(call.one, call.other)
+    call.hang_up()
+
+
+@pytest.mark.parametrize("flags", [ONE_FOR_ALL, ONE_FOR_EACH], ids=["shared ports", "branches"])
+def test_two_telephones_ring_and_one_answers(stage: Stage, flags: str) -> None:
+    relay = stage.relay()
+    stage.kamailio(relay.ng, flags=flags)
+    for handset in (stage.callee, sister(stage)):
+        handset.login(f"sip:desk@{stage.proxy}")
+    call = Call(stage, stage.caller, stage.callee, f"sip:desk@{stage.proxy}")
+    rings, offer = sister(stage).invited(call.first.call_id)
+    line = stage.line(sister(stage))
+    line.follow(offer)
+    assert (line.towards == call.other.towards) is (flags == ONE_FOR_ALL)
+    for second in (call.second, rings):
+        second.order("RING")
+        call.first.expect("180")
+    call.answer()
+    rings.expect("CANCEL")
+    talk(call.one, call.other, line)
+    call.hang_up()
+
+
+def test_early_media_of_one_telephone_gives_way_to_the_one_that_answers(stage: Stage) -> None:
+    stage.kamailio(stage.relay().ng, flags=ONE_FOR_EACH)
+    for handset in (stage.callee, sister(stage)):
+        handset.login(f"sip:desk@{stage.proxy}")
+    call = Call(stage, stage.caller, stage.callee, f"sip:desk@{stage.proxy}")
+    rings, offer = sister(stage).invited(call.first.call_id)
+    line = stage.line(sister(stage))
+    line.follow(offer)
+    rings.order("PROGRESS", line.audio())
+    call.one.follow(call.first.expect("183"))
+    carries(line, call.one, line.speech())
+    call.answer()
+    rings.expect("CANCEL")
+    talk(call.one, call.other, line)
+    call.hang_up()
+
+
+def test_a_caller_gives_up(stage: Stage) -> None:
+    relay = stage.relay()
+    stage.kamailio(relay.ng)
+    call = Call(stage, stage.caller, stage.callee, stage.callee.uri)
+    call.second.order("RING")
+    call.first.expect("180")
+    assert held(relay) != (0, 0, 0)
+    call.first.order("GIVEUP")
+    call.second.expect("CANCEL")
+    call.first.expect("487")
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_caller_of_ipv4_talks_to_a_callee_of_ipv6(stage: Stage, plane: str) -> None:
+    relay = stage.relay(f"--interface={RELAY6}", f"--dataplane={plane}")
+    stage.kamailio(relay.ng, addresses=(stage.proxy.ip, PROXY6))
+    modern = stage.handset("modern", "fd99::7", proxy=Endpoint(PROXY6, SIP_PORT))
+    call = stage.call(stage.caller, modern)
+    assert (relay_of(call.one), relay_of(call.other)) == (relay.ng.ip, RELAY6)
+    talk(call.one, call.other)
+    call.offer(call.other.audio("sendonly", version=2), call.one.audio("recvonly", version=2), back=True)
+    carries(call.other, call.one, call.other.speech())
+    call.offer(call.one.audio(version=2), call.other.audio(version=3))
     talk(call.one, call.other)
     call.hang_up()
