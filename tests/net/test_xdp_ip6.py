@@ -13,7 +13,9 @@ from relay.types import Endpoint, Path
 from tests.net.conftest import (
     MEDIA6_A,
     MEDIA6_B,
+    MEDIA_A,
     MEDIA_B,
+    PARTY6_B,
     RELAY6_A,
     RELAY6_B,
     RELAY_B,
@@ -65,6 +67,46 @@ def test_a_gateway_has_a_link_local_address(table: Table) -> None:
             assert [payload for payload, _ in await roamer.expect(1)] == [rtp(1)]
             assert [payload for payload, _ in await a.expect(1)] == [rtp(2)]
             assert plane.counters()["slow_path"] == 0
+
+    table.run(scenario)
+
+
+def test_a_route_of_ipv4_may_have_a_gateway_of_ipv6(table: Table) -> None:
+    """RFC 8950, as routers exchange them where their links have no IPv4 addresses."""
+    far = "10.77.0.9"
+
+    async def scenario() -> None:
+        a, _ = table.phones()
+        table.b.ip("address", "add", f"{far}/32", "dev", "lo")
+        table.relay.ip("route", "add", "10.77.0.0/16", "via", "inet6", PARTY6_B, "dev", "to-b")
+        roamer = table.phone(table.b, far, 7000)
+        async with table.plane() as plane:
+            plane.install(mirrored(a.endpoint, roamer.endpoint))
+            await ready(plane)
+            a.send(MEDIA_A, rtp(1))
+            assert [payload for payload, _ in await roamer.expect(1)] == [rtp(1)]
+            assert (plane.counters()["forwarded"], plane.counters()["slow_path"]) == (1, 0)
+
+    table.run(scenario)
+
+
+def test_media_addresses_on_the_loopback_device(table: Table) -> None:
+    """Service addresses announced by routing stand on no interface of their own."""
+    service_a, service_b = Endpoint("fd07:100::1", 20000), Endpoint("fd07:100::2", 20000)
+
+    async def scenario() -> None:
+        for service in (service_a, service_b):
+            table.relay.ip("address", "add", f"{service.ip}/128", "dev", "lo")
+        a, b = table.phones6()
+        async with table.plane(addresses=(service_a.ip, service_b.ip)) as plane:
+            plane.install(mirrored(a.endpoint, b.endpoint, first=service_a, second=service_b))
+            await ready(plane, service_a, service_b)
+            for number in range(10):
+                a.send(service_a, rtp(number))
+                b.send(service_b, rtp(number))
+                await asyncio.sleep(0.02)
+            assert {source for _, source in await b.expect(10)} == {service_b}
+            assert {source for _, source in await a.expect(10)} == {service_a}
 
     table.run(scenario)
 
