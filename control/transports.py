@@ -44,7 +44,8 @@ class Transports:
         for endpoint in config.listen_tcp_ng:
             await _take(self.streams.start(endpoint), "listen-tcp-ng")
         if config.listen_http or config.listen_https:
-            await self._start_web(config, stack, {*addresses, os.uname().nodename.lower()})
+            names = {*addresses, os.uname().nodename.lower()} - {"localhost"}
+            await self._start_web(config, stack, names)
 
     async def _start_web(self, config: Config, stack: AsyncExitStack, names: Collection[str]) -> None:
         from control.ng.web import NgWeb, tls
