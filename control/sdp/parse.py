@@ -78,7 +78,8 @@ def parse(body: str | bytes) -> SessionDescription:
 def _lines(text: str) -> list[str]:
     if len(text) > MAX_SIZE:
         raise SdpError(detail=f"{len(text)} characters are more than {MAX_SIZE}")
-    text = text.replace("\r\n", "\n").lstrip("\n")
+    # Phones that count the end of a C string send it along.
+    text = text.rstrip("\0").replace("\r\n", "\n").lstrip("\n")
     if "\r" in text or "\0" in text:
         raise SdpError(detail="a line holds a carriage return or a zero byte")
     lines = text.split("\n", MAX_LINES)
@@ -142,30 +143,29 @@ class _Parser:
 
     def _line(self, kind: str, line: str, number: int) -> None:
         """A line that is neither attribute nor m-line, nor empty."""
-        place = self.section or self.session
+        session, section = self.session, self.section
+        place = section or session
         if kind == "c=":
             place.address = _connection(line, number)
         elif kind == "b=":
             place.bandwidth += (line,)
-        elif isinstance(place, MediaSection):
-            if kind == "i=":
-                place.information += (line,)
-            elif kind != "k=":
-                raise SdpError(detail=f"line {number}: out of place in a media section")
-        elif kind == "o=":
-            place.origin = _origin(line, number)
-        elif kind == "s=":
-            place.name = line
+        elif kind == "i=" and section is not None:
+            section.information += (line,)
         elif kind in ("t=", "r=", "z="):
-            place.timing += (line,)
+            session.timing += (line,)
         elif kind in ("i=", "u=", "e=", "p="):
-            place.about += (line,)
-        elif kind not in DROPPED:
+            session.about += (line,)
+        elif kind == "k=":
+            pass  # obsolete (RFC 8866 section 5.12)
+        elif section is not None:
+            raise SdpError(detail=f"line {number}: out of place in a media section")
+        elif kind == "o=":
+            session.origin = _origin(line, number)
+        elif kind == "s=":
+            session.name = line
+        elif kind != "v=":
             raise SdpError(detail=f"line {number}: not an SDP line")
 
-
-DROPPED = frozenset({"v=", "k="})
-"""Written anew, and obsolete (RFC 8866 section 5.12)."""
 
 
 def _origin(line: str, number: int) -> Origin:

@@ -253,6 +253,8 @@ def test_bytes_that_are_not_utf8_survive() -> None:
         lines("v=0", "o=John Doe 1 1 IN IP4 10.0.0.1", *HEAD[2:], AUDIO),
         lines(*HEAD[:3], "c=IN  IP4 10.0.0.1", *HEAD[4:], "m=audio  4000  RTP/AVP  0"),
         lines(*HEAD, "k=prompt", AUDIO, "k=prompt"),
+        lines(*HEAD[:4], AUDIO, "t=0 0", "e=x", "a=sendrecv"),
+        lines(*HEAD, AUDIO) + "\0",
     ],
 )
 def test_sloppy_but_clear(text: str) -> None:
@@ -340,3 +342,8 @@ def test_sixty_four_sections_are_read() -> None:
 
 def test_a_name_of_one_blank_stays() -> None:
     assert parse(body("v=0\ns=X\nm=audio 0 RTP/AVP 0").replace("s=X", "s= ")).name == "s= "
+
+
+def test_lines_of_the_session_below_an_m_line_are_the_sessions() -> None:
+    session = parse(lines(*HEAD[:4], AUDIO, "a=ptime:20", "t=1 2", "u=x"))
+    assert (session.timing, session.about) == (("t=1 2",), ("u=x",))
