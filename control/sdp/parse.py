@@ -167,7 +167,6 @@ class _Parser:
             raise SdpError(detail=f"line {number}: not an SDP line")
 
 
-
 def _origin(line: str, number: int) -> Origin:
     """The fields of an o= line. A user name with blanks in it is wrong, but phones send it."""
     fields = line[2:].rsplit(None, 5)

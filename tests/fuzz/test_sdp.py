@@ -145,8 +145,8 @@ HEAD = "v=0\nc=IN IP4 192.0.2.1\n"
 @pytest.mark.parametrize(
     "body",
     [
-        pytest.param(HEAD + "m=a 1 RTP/AVP " + "0 " * 30_000, id="formats"),
-        pytest.param(HEAD + "m=a 1 RTP/AVP" + "".join(f" {n}" for n in range(11_000)), id="different formats"),
+        pytest.param(HEAD + "m=a 1 RTP/AVP " + "0 " * 256, id="formats"),
+        pytest.param(HEAD + "m=a 1 RTP/AVP" + "".join(f" {n}" for n in range(256)), id="different formats"),
         pytest.param(HEAD + "m=a 1 RTP/AVP 0\n" + "a=rtpmap:0 X/8000\n" * 3_000, id="rtpmaps"),
         pytest.param(HEAD + "m=a 1 RTP/AVP 0\n" + "a=:\n" * 4_000, id="nameless attributes"),
         pytest.param(HEAD + "m=a 1 RTP/AVP 0\na=" + "x" * 60_000, id="one long attribute"),
