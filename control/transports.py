@@ -32,7 +32,7 @@ class Transports:
         self.web: NgWeb | None = None
         self._tls: ssl.SSLContext | None = None
 
-    async def start(self, config: Config, stack: AsyncExitStack, addresses: Collection[str]) -> None:
+    async def start(self, config: Config, stack: AsyncExitStack, addresses: Collection[str] = ()) -> None:
         """Listen wherever the options say, each with its release on the stack. Raises HairpinError.
 
         `addresses`: what this host is reached by from elsewhere.
