@@ -40,19 +40,19 @@ class Line:
 
     # -- its SDP, and that of the other side
 
-    def audio(self, *attributes: str, version: int = 1) -> str:
-        """SDP of a telephone that talks on this line."""
+    def audio(self, *attributes: str, version: int = 1, ip: str = "") -> str:
+        """SDP of a telephone that talks on this line, or holds it in the way of RFC 2543, its `ip` being 0.0.0.0."""
         more = ("a=rtpmap:0 PCMU/8000", *(f"a={attribute}" for attribute in attributes))
-        return self._sdp(version, f"m=audio {self.local.port} RTP/AVP 0", *more)
+        return self._sdp(version, f"m=audio {self.local.port} RTP/AVP 0", *more, ip=ip)
 
     def fax(self, version: int = 2) -> str:
         """SDP of a telephone that has turned out to be a fax machine (ITU-T T.38 annex D)."""
         more = ("a=T38FaxVersion:0", "a=T38MaxBitRate:14400", "a=T38FaxUdpEC:t38UDPRedundancy")
         return self._sdp(version, f"m=image {self.local.port} udptl t38", *more)
 
-    def _sdp(self, version: int, *media: str) -> str:
-        place = f"IN IP{6 if ':' in self.local.ip else 4} {self.local.ip}"
-        head = ("v=0", f"o=- 1 {version} {place}", "s=-", f"c={place}", "t=0 0")
+    def _sdp(self, version: int, *media: str, ip: str = "") -> str:
+        family = f"IN IP{6 if ':' in self.local.ip else 4}"
+        head = ("v=0", f"o=- 1 {version} {family} {self.local.ip}", "s=-", f"c={family} {ip or self.local.ip}", "t=0 0")
         return "".join(f"{line}\r\n" for line in (*head, *media))
 
     def follow(self, sdp: str) -> str:

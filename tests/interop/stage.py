@@ -176,6 +176,15 @@ class Call:
         theirs.expect("ACK")
         return offered, answered
 
+    def refused(self, offer: str, *, back: bool = False) -> None:
+        """A re-INVITE by the caller, or `back` from the callee, that the other side refuses."""
+        mine, theirs = (self.second, self.first) if back else (self.first, self.second)
+        mine.order("OFFER", offer)
+        theirs.expect("INVITE")
+        theirs.order("DECLINE")
+        mine.expect("488")
+        theirs.expect("ACK")
+
     def hang_up(self, *, back: bool = False) -> None:
         """The caller hangs up, or `back` the callee."""
         mine, theirs = (self.second, self.first) if back else (self.first, self.second)

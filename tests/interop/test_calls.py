@@ -53,6 +53,29 @@ def test_a_call_is_held_and_resumed(stage: Stage, back: bool) -> None:
     call.hang_up()
 
 
+def test_a_call_is_held_by_an_address_of_zeros(stage: Stage) -> None:
+    """RFC 2543's way; who is held learns nothing of it but that it is not to send."""
+    stage.kamailio(stage.relay().ng)
+    call = stage.call(stage.caller, stage.callee)
+    before = call.one.towards, call.other.towards
+    offered, _ = call.offer(call.one.audio(version=2, ip="0.0.0.0"), call.other.audio("inactive", version=2))
+    assert "c=IN IP4 0.0.0.0\r\n" in offered
+    call.offer(call.one.audio(version=3), call.other.audio(version=3))
+    assert (call.one.towards, call.other.towards) == before
+    talk(call.one, call.other)
+    call.hang_up()
+
+
+def test_a_caller_moves_to_another_port(stage: Stage) -> None:
+    stage.kamailio(stage.relay().ng)
+    call = stage.call(stage.caller, stage.callee)
+    talk(call.one, call.other)
+    left, call.one = call.one, stage.line(stage.caller)
+    call.offer(call.one.audio(version=2), call.other.audio())
+    talk(call.one, call.other, left)
+    call.hang_up()
+
+
 @pytest.mark.parametrize(("plane", "back"), [("xdp", False), ("xdp", True), ("userspace", True)])
 def test_a_call_becomes_a_fax_and_a_call_again(stage: Stage, plane: str, back: bool) -> None:
     stage.kamailio(stage.relay(f"--dataplane={plane}").ng)
@@ -83,6 +106,15 @@ def test_a_fax_machine_with_ports_of_its_own_for_it(stage: Stage) -> None:
     silent(*talking)
     call.one, call.other = talking
     call.offer(call.other.audio(version=3), call.one.audio(version=3), back=True)
+    talk(call.one, call.other)
+    call.hang_up()
+
+
+def test_a_call_goes_on_where_a_fax_is_refused(stage: Stage) -> None:
+    stage.kamailio(stage.relay().ng)
+    call = stage.call(stage.caller, stage.callee)
+    talk(call.one, call.other)
+    call.refused(stage.line(stage.callee).fax(), back=True)
     talk(call.one, call.other)
     call.hang_up()
 
@@ -146,6 +178,8 @@ def test_a_caller_of_ipv4_talks_to_a_callee_of_ipv6(stage: Stage, plane: str) ->
     talk(call.one, call.other)
     call.offer(call.other.audio("sendonly", version=2), call.one.audio("recvonly", version=2), back=True)
     carries(call.other, call.one, call.other.speech())
-    call.offer(call.one.audio(version=2), call.other.audio(version=3))
+    call.offer(call.one.fax(), call.other.fax(version=3))
+    fax(call.one, call.other)
+    call.offer(call.one.audio(version=3), call.other.audio(version=4))
     talk(call.one, call.other)
     call.hang_up()
