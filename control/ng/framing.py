@@ -74,7 +74,7 @@ class Frames:
     def _begin(self) -> bool:
         """Find the dictionary behind the cookie."""
         buffer = self._buffer
-        if buffer[:1] in (b"\r", b"\n"):
+        if buffer.startswith((b"\r", b"\n")):
             del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]
         space = buffer.find(b" ", 0, MAX_COOKIE + 1)
         if space == 0 or (space < 0 and len(buffer) > MAX_COOKIE):
