@@ -79,8 +79,7 @@ async def _memory(listener: Listener) -> Chosen:
 
 
 async def _xdp(config: Config, addresses: tuple[str, ...], listener: Listener) -> Chosen:
-    from relay.dataplane.abi import COUNTER_TEXTS
-    from relay.dataplane.xdp import XdpDataplane, XdpSettings
+    from relay.dataplane.xdp import COUNTER_TEXTS, XdpDataplane, XdpSettings
 
     plane = XdpDataplane(
         XdpSettings(

@@ -43,9 +43,22 @@ from relay.nic.watch import ADDRESSES, LINKS, ROUTES, HostWatch
 from relay.types import Carries, Endpoint, Rule, StreamState, Treatment
 from relay.types import Path as StreamPath
 
-__all__ = ["XdpDataplane", "XdpSettings"]
+__all__ = ["COUNTER_TEXTS", "XdpDataplane", "XdpSettings"]
 
 _log = logging.getLogger(__name__)
+
+COUNTER_TEXTS = {
+    **abi.COUNTER_TEXTS,
+    "slow_path_sent": "packets sent on from user space",
+    "slow_path_failed": "packets the kernel refused to send on",
+    "sources_folded": "learned addresses given a next hop of their own",
+    "nexthops_exhausted": "times the table of next hops was full",
+    "too_big_told": "ICMP errors sent for what was larger than the next link takes",
+    "reassembled_too_long": "datagrams in fragments that are longer than can be forwarded",
+    "reassembled_failed": "datagrams in fragments the kernel did not run the program on",
+    "reassembled_lost": "datagrams in fragments beyond what is forwarded in a second",
+}
+"""What each counter says to the operator."""
 
 _SWEEP_SECONDS = 1.0  # in which every port is looked at once
 _LEAST_MTU = 1280
