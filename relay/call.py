@@ -313,11 +313,14 @@ class Call:
         for mine, theirs, description in zip(near.medias, far.medias, descriptions, strict=False):
             if description.rejected or description.kind == MESSAGE:
                 continue
-            if mine.port is None or mine.interface not in here:
+            if mine.port is None:
+                wanted += ((near, mine, here), (far, theirs, there))
+                continue
+            if mine.interface not in here:
                 wanted.append((near, mine, here))
             stays = signal.port_latching or description.ice
             moved = not stays and mine.moved(description, _endpoint(description.rtp, near, signal))
-            if theirs.port is None or moved or theirs.interface not in there:
+            if moved or theirs.interface not in there:
                 wanted.append((far, theirs, there))
         drawn: list[tuple[Interface, int]] = []
         try:

@@ -73,7 +73,7 @@ def deleted(
     its INVITE. Who hangs up in the branch that talks ends its sisters too: no proxy deletes those that it cancelled.
     """
     members = head.members()
-    if from_tag is None:
+    if from_tag is None or (head.fork is None and to_tag is None and from_tag in head.tags):
         return members
     branch = [member for member in members if via_branch is not None and member.branch == via_branch]
     if branch and to_tag is None:

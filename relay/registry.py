@@ -260,6 +260,11 @@ class Registry(Forwarding):
 
     def finish(self, call: Call, now: float) -> bool:
         """Let go of what is deleted of a call and has no delay left; returns whether the call has ended."""
+        if call.fork is None:
+            if call.deleted is None or call.deleted > now:
+                return False
+            self._end(call, "deleted", now)
+            return True
         members = call.members()
         due = [member for member in members if member.deleted is not None and member.deleted <= now]
         if len(due) == len(members):
@@ -476,5 +481,7 @@ def _known(head: Call | None, tag: str) -> tuple[Call | None, int]:
 
 def _names(direction: tuple[str, ...]) -> tuple[str | None, str | None]:
     """The interfaces asked for, towards the sender and towards the other party; an empty name asks for none."""
-    first, second = (*direction, "", "")[:2]
+    if not direction:
+        return None, None
+    first, second = (*direction, "")[:2]
     return first or None, second or None
