@@ -11,7 +11,7 @@ import pytest
 
 from relay.dataplane import attaching, probe
 from relay.dataplane.libbpf import TestRun as Run
-from relay.dataplane.xdp import XdpDataplane
+from relay.dataplane.xdp import COUNTER_TEXTS, XdpDataplane
 from relay.errors import DataplaneError
 from relay.nic.links import Link
 from relay.nic.netdev import Netdev
@@ -158,6 +158,7 @@ def test_the_self_test_leaves_no_trace(table: Table) -> None:
             assert not tables.rules.view("u1").any()
             assert not tables.cold.view("u1").any()
             assert not any(plane.counters().values())
+            assert plane.counters().keys() == COUNTER_TEXTS.keys()
             await asyncio.sleep(0.05)
             assert table.heard.sources == []
 
