@@ -28,7 +28,8 @@ def of_trouble(request: Mapping[str, Any], source: Endpoint, reply: Mapping[str,
     if "warning" in reply:
         # Proxies delete a call twice as a matter of course.
         level = logging.DEBUG if command == "delete" else logging.INFO
-        log.log(level, "%s from %s is done, but: %s", command, source, reply["warning"], extra=call)
+        kind = reply["warning"].replace("%", "%%")
+        log.log(level, f"%s from %s is done, but: {kind}", command, source, extra={**call, "repeats": True})
         return
     text = reply.get("error-reason") or reply.get("message", "")
     kind = f"{text}{HINTS.get(text, '')}".replace("%", "%%")

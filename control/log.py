@@ -61,9 +61,10 @@ def _cut(text: str, longest: int = LONGEST_LINE) -> str:
 
 
 class Repeats(logging.Filter):
-    """Lets the first `burst` warnings of one kind through in each `period` (seconds); counts the rest and says so.
+    """Lets the first `burst` lines of one kind through in each `period` (seconds); counts the rest and says so.
 
-    A kind is a logger's message before its arguments are filled in. Lines below WARNING always pass.
+    A kind is a logger's message before its arguments are filled in. Lines below WARNING pass, but for those that every
+    call may cause again: their logger call says so by `extra={"repeats": True}`.
     """
 
     def __init__(self, burst: int = 5, period: float = 10.0, room: int = 500) -> None:
@@ -72,7 +73,7 @@ class Repeats(logging.Filter):
         self._seen: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno < logging.WARNING:
+        if record.levelno < logging.WARNING and not getattr(record, "repeats", False):
             return True
         kind = (record.name, str(record.msg))
         since, count = self._seen.get(kind, (record.created, 0))

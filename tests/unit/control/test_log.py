@@ -105,6 +105,15 @@ def test_lines_about_calls_are_never_left_out() -> None:
     assert all(repeats.filter(record("call %d", 1.0, logging.INFO)) for _ in range(20))
 
 
+@pytest.mark.usefixtures("root")
+def test_what_every_call_may_cause_again_is_counted_too() -> None:
+    def repeat(log: logging.Logger) -> None:
+        for _ in range(100):
+            log.info("done, but: nothing is recorded", extra={"repeats": True})
+
+    assert len(written(6, repeat)) == 5
+
+
 def test_the_memory_of_repeats_is_bounded() -> None:
     repeats = logs.Repeats(room=10)
     for i in range(1000):
