@@ -68,11 +68,16 @@ WORDS = {
 KEYS = {
     **_SHARED,
     "ice-lite": f"ICE-lite: {_CANDIDATES}",
+    **{
+        f"dtmf-{word}": f"DTMF-{word}: {_DTMF}"
+        for word in ("delay", "security", "security-trigger", "security-trigger-end")
+    },
     "drop-traffic": "drop-traffic: use the command block media",
     "extmap": "extmap: header extensions are taken out by strip-extmap or not at all",
     "osrtp": "OSRTP: no keys are offered beside plain RTP",
     "sdp-attr": "sdp-attr: attributes pass as they come",
     "sdp-media-remove": "sdp-media-remove: all media stays",
+    "t.38-version": "T.38-version: fax passes as it comes, there is no gateway",
     "trigger": "trigger: DTMF passes unseen",
     "trigger-end": "trigger-end: DTMF passes unseen",
 }

@@ -226,6 +226,7 @@ def test_which_answers_are_final(body: dict[str, Any], provisional: bool) -> Non
         ({"flags": ["OSRTP-offer"]}, "OSRTP:"),
         ({"bundle": ["offer"]}, "bundle:"),
         ({"flags": ["NAT-wait"]}, "NAT-wait:"),
+        ({"DTMF-security": "drop"}, "DTMF-security:"),
         ({"sdp-attr": {"audio": {"add": ["x"]}}}, "sdp-attr:"),
         ({"media-address": "here"}, "media-address here is not an IP address:"),
         ({"address-family": "IP5"}, "address-family IP5 is neither IP4 nor IP6:"),
