@@ -190,8 +190,8 @@ class StreamState:
 class LocalMedia(NamedTuple):
     """What the relay puts into one m-line towards the other party; `rtp` None rejects the section (port 0).
 
-    `rtcp` is None for a protocol without RTCP; with `rtcp_mux` it equals `rtp` or stands beside it as the fallback. Media
-    that goes past the relay (MSRP) has the sender's own endpoint.
+    `rtcp` is None for a protocol without RTCP; with `rtcp_mux` it equals `rtp` or stands beside it as the fallback.
+    Media that goes past the relay (MSRP) has the sender's own endpoint.
     """
 
     rtp: Endpoint | None
