@@ -20,8 +20,11 @@ def bare_stage() -> Iterator[Stage]:
 @pytest.fixture
 def stage(bare_stage: Stage) -> Iterator[Stage]:
     """A scene on it; where it ends well, relays must hold nothing and nobody must have complained."""
+    yield bare_stage
     try:
-        yield bare_stage
         bare_stage.settle()
+    except BaseException:
+        bare_stage.strike()
+        raise
     finally:
         bare_stage.clear()

@@ -22,7 +22,7 @@ _COMPLAINT = re.compile(r"^.*\b(?:WARNING|ERROR|CRITICAL|ALERT)\b.*$", re.MULTIL
 class Stage:
     """The standard network with one proxy, and whatever a test places beside it.
 
-    What a scene needs (relays, a Kamailio, lines) is started in it and ends with it; telephones stay.
+    Telephones stay from scene to scene, as do relays and Kamailios as long as scenes want them the same.
     """
 
     def __init__(self, lab: Lab) -> None:
@@ -32,8 +32,8 @@ class Stage:
         for host, address in ((self.network.relay, RELAY6), (self.network.proxy, PROXY6)):
             host.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
         self._handsets: dict[str, Handset] = {}
-        self._relays: list[Relay] = []
-        self._kamailios: list[tuple[Host, subprocess.Popen[str]]] = []
+        self._relays: dict[str, tuple[object, Relay]] = {}
+        self._kamailios: dict[str, tuple[object, Host, subprocess.Popen[str]]] = {}
         self._lines: list[Line] = []
         self._read: dict[Path, int] = {}
         self.excused: list[str] = []
@@ -78,11 +78,21 @@ class Stage:
     # -- what serves them
 
     def relay(self, *options: str, host: Host | None = None, address: str = "") -> Relay:
-        """Start a relay, on the network's own host where no other is named."""
-        address = address or self.network.RELAY_ADDRESS
-        relay = Relay(host or self.network.relay, address, "--delete-delay=0", *options)
-        self._relays.append(relay)
+        """A relay with these options, on the network's own host where no other is named."""
+        host, address = host or self.network.relay, address or self.network.RELAY_ADDRESS
+        if host.name in self._relays:
+            wanted, relay = self._relays[host.name]
+            if wanted == (address, options) and relay.process.poll() is None:
+                return relay
+            self._end_relay(host.name)
+        relay = Relay(host, address, "--delete-delay=0", *options)
+        self._relays[host.name] = (address, options), relay
         return relay
+
+    def _end_relay(self, name: str) -> None:
+        _, relay = self._relays.pop(name)
+        relay.stop()
+        self._read.pop(relay.log, None)
 
     def kamailio(
         self,
@@ -92,10 +102,16 @@ class Stage:
         flags: str = "replace-origin",
         define: tuple[str, ...] = (),
     ) -> subprocess.Popen[str]:
-        """Start a Kamailio, on the proxy's host where no other is named."""
+        """A Kamailio that has these relays, on the proxy's host where no other is named."""
         host, addresses = host or self.network.proxy, addresses or (self.proxy.ip,)
+        wanted = relays, addresses, flags, define
+        if host.name in self._kamailios:
+            running, _, process = self._kamailios[host.name]
+            if running == wanted and process.poll() is None:
+                return process
+            host.end(process)
         process = start_kamailio(host, *addresses, relays=relays, flags=flags, define=define)
-        self._kamailios.append((host, process))
+        self._kamailios[host.name] = wanted, host, process
         return process
 
     # -- calls
@@ -112,36 +128,37 @@ class Stage:
 
     def settle(self) -> None:
         """Assert that relays hold nothing and that nobody complained."""
-        for relay in self._relays:
+        for _, relay in self._relays.values():
             until = time.monotonic() + PATIENCE
             while any(held(relay)) and time.monotonic() < until:
                 time.sleep(0.1)
             assert held(relay) == (0, 0, 0), f"{relay.ng} holds (calls, rules, ports) {held(relay)}"
-        complaints = [self._complaints(relay.log) for relay in self._relays]
-        complaints += [self._complaints(kamailio_log(host)) for host, _ in self._kamailios]
+        complaints = [self._complaints(relay.log) for _, relay in self._relays.values()]
+        complaints += [self._complaints(kamailio_log(host)) for _, host, _ in self._kamailios.values()]
         complaints += [self._complaints(handset.errors, ".+") for handset in self._handsets.values()]
         lines = [line for found in complaints for line in found]
         bad = [line for line in lines if not any(words in line for words in self.excused)]
         assert not bad, "\n".join(bad)
 
     def _complaints(self, log: Path, pattern: str = _COMPLAINT.pattern) -> list[str]:
-        text = log.read_text() if log.exists() else ""
+        text = log.read_text(errors="replace") if log.exists() else ""
         fresh, self._read[log] = text[self._read.get(log, 0) :], len(text)
         return re.findall(pattern, fresh, re.MULTILINE)
 
     def clear(self) -> None:
-        """End all that was started for a scene."""
+        """Close what was for one scene."""
         for line in self._lines:
             line.close()
-        for host, process in self._kamailios:
-            host.end(process)
-        for relay in self._relays:
-            relay.stop()
-            self._read.pop(relay.log, None)
-        self.excused.clear()
         self._lines.clear()
+        self.excused.clear()
+
+    def strike(self) -> None:
+        """End all relays and Kamailios, so that the next scene begins with fresh ones."""
+        for _, host, process in self._kamailios.values():
+            host.end(process)
         self._kamailios.clear()
-        self._relays.clear()
+        for name in list(self._relays):
+            self._end_relay(name)
 
 
 def held(relay: Relay) -> tuple[int, int, int]:

@@ -11,13 +11,15 @@ from typing import Any
 
 from relay.types import Endpoint
 from tests.interop.stage import Call, Stage, held
+from tests.lab import Network
 from tests.line import carries, relay_of, talk
 from tests.peers import SIP_PORT, Relay
 
 SPARE = "10.99.0.5"
 FAR_PROXY = "10.99.0.8"
 FAR_CALLEE = "10.99.0.9"
-HTTP_PORT, TCP_PORT = 8080, 2224
+HTTP, TCP = Endpoint(Network.RELAY_ADDRESS, 8080), Endpoint(Network.RELAY_ADDRESS, 2224)
+LISTENERS = f"--listen-http={HTTP}", f"--listen-tcp-ng={TCP}"
 ENOUGH = 20
 """Calls among which Kamailio's hash of their Call-ID finds either of two relays."""
 
@@ -95,9 +97,8 @@ def test_a_relay_that_drains_keeps_its_calls_while_another_takes_the_new_ones(st
 
 
 def test_kamailio_commands_over_websocket(stage: Stage) -> None:
-    address = Endpoint(stage.network.RELAY_ADDRESS, HTTP_PORT)
-    stage.relay(f"--listen-http={address}")
-    stage.kamailio(f"ws://{address}", define=("WITH_WEBSOCKET",))
+    stage.relay(*LISTENERS)
+    stage.kamailio(f"ws://{HTTP}", define=("WITH_WEBSOCKET",))
     call = stage.call(stage.caller, stage.callee)
     talk(call.one, call.other)
     hold_and_resume(call)
@@ -105,10 +106,9 @@ def test_kamailio_commands_over_websocket(stage: Stage) -> None:
 
 
 def test_a_plain_client_commands_over_tcp(stage: Stage) -> None:
-    address = Endpoint(stage.network.RELAY_ADDRESS, TCP_PORT)
-    stage.relay(f"--listen-tcp-ng={address}")
+    stage.relay(*LISTENERS)
     one, other = stage.line(stage.caller), stage.line(stage.callee)
-    with Client.connect(stage, address) as client:
+    with Client.connect(stage, TCP) as client:
         names = {"call-id": "over-tcp", "from-tag": "a"}
         (offered,) = client.ask(names | {"command": "offer", "sdp": one.audio()})
         other.follow(offered["sdp"])
