@@ -67,7 +67,9 @@ def _read_flag(word: str) -> Act | None:
         if spelled.startswith(prefix):
             return _applied(take, word[len(prefix) :])
     key, sign, value = word.partition("=")
-    behind = _KEYS.get(plain(key)) if sign else None
+    key = plain(key)
+    # A flag holds no list of flags, which might hold one in turn, and so on.
+    behind = _KEYS.get(key) if sign and key not in ("flags", "rtpp-flags") else None
     return _applied(behind, value) if behind is not None else None
 
 

@@ -346,5 +346,11 @@ def test_a_flag_with_a_long_value_keeps_all_of_it() -> None:
     assert changed({"flags": [f"xmlrpc-callback={url}"]})["callback"] == url
 
 
+@pytest.mark.parametrize("key", ["flags=", "rtpp-flags=", "rtpp-flags=flags="])
+@pytest.mark.parametrize("body", ["flags", "rtpp-flags"])
+def test_flags_in_flags_in_flags_mean_nothing(body: str, key: str) -> None:
+    assert parse_options({body: key * 3000 + "strict-source"}).strict_source is False
+
+
 def test_no_request_makes_a_reply_of_warnings_without_end() -> None:
     assert len(changed({"flags": [f"media-address=host{number}" for number in range(3000)]})["unserved"]) == 32
