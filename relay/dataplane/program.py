@@ -33,13 +33,13 @@ _BY_RULE, _BY_TOKEN = ("rules", "cold"), ("peers", "tokens", "spare")
 class Sizes:
     """What the program is made for: `rules` table elements, packets per second a port and a rule's slow path take.
 
-    `ip6`: parties may have IPv6 addresses.
+    `peers` elements for IPv6 addresses of parties, one of which is never used.
     """
 
     rules: int
     port_rate: int
     slow_rate: int
-    ip6: bool = False
+    peers: int = 1
 
 
 def constants(sizes: Sizes, hz: int) -> bytes:
@@ -90,9 +90,8 @@ class Tables:
             loaded.set_rodata("settings", constants(sizes, hz))
             for name in _BY_RULE:
                 loaded.map(name).resize(sizes.rules)
-            if not sizes.ip6:
-                for name in _BY_TOKEN:
-                    loaded.map(name).resize(1)
+            for name in _BY_TOKEN:
+                loaded.map(name).resize(sizes.peers)
             loaded.load()
             return cls(loaded)
         except BaseException:

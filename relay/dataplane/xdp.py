@@ -211,7 +211,7 @@ class XdpDataplane:
         settings = self._settings
         ip6 = any(":" in ip for ip in settings.addresses)
         rules = room_for(settings.addresses, settings.max_addresses)
-        sizes = Sizes(rules, settings.port_rate, settings.slow_rate, ip6)
+        sizes = Sizes(rules, settings.port_rate, settings.slow_rate, abi.PEERS if ip6 else 1)
         self._tables = self._held.enter_context(closing(await Tables.load(settings.object_path, sizes)))
         fill_host(self._tables.host, settings.addresses)
         self._tokens: Tokens | NoTokens = NO_TOKENS

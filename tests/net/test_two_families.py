@@ -97,3 +97,15 @@ def test_the_operator_sees_addresses_of_both_families(scene: Scene) -> None:
     shown_call = scene.relay.hairpin("show", "families")
     assert f"[{PARTY6_B}]:6000" in shown_call
     assert f"{PARTY_A}:4000" in shown_call
+
+
+def test_what_comes_in_fragments_is_forwarded_and_told(scene: Scene) -> None:
+    for_caller, _ = scene.set_up()
+    video = rtp(1) + bytes(2000)
+    scene.caller.send(for_caller, video)
+    found: list[tuple[bytes, Endpoint]] = []
+    until(lambda: found.extend(scene.callee.received()) or bool(found))  # type: ignore[func-returns-value]
+    assert [payload for payload, _ in found] == [video]
+    status = scene.relay.hairpin("status")
+    assert "1 datagrams came in fragments and were forwarded from user space" in status
+    assert "put together by the kernel and forwarded from user space" in status

@@ -7,7 +7,7 @@ from ipaddress import IPv6Address
 
 import pytest
 
-from relay.dataplane import tokens
+from relay.dataplane import abi, tokens
 from relay.dataplane.xdp import XdpDataplane
 from relay.types import Endpoint, Path
 from tests.net.conftest import (
@@ -158,6 +158,35 @@ def test_tokens_of_sources_that_came_and_went_are_given_back(table: Table, monke
             assert [payload for payload, _ in await sources[-1].expect(1)] == [rtp(2)]
             plane.remove([MEDIA6_A, MEDIA6_B], 0)
             await wait_for(lambda: remembered(plane) == set(), 15)
+
+    table.run(scenario)
+
+
+def test_tokens_in_use_again_stand_for_their_new_addresses(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Far more sources than tokens, one after the other; each is answered while it stands."""
+    monkeypatch.setattr(tokens, "_COLLECT_SECONDS", 0.05)
+    monkeypatch.setattr(tokens, "_SECOND_LOOK", 0.05)
+    monkeypatch.setattr(abi, "PEERS", 12)
+    addresses = [f"fd07:1::2:{number:x}" for number in range(1, 31)]
+
+    async def scenario() -> None:
+        _, b = table.phones6()
+        for address in addresses:
+            table.a.ip("address", "add", f"{address}/64", "dev", "eth0", "nodad")
+        async with table.plane(addresses=SERVED, slow_rate=255) as plane:
+            plane.install(
+                mirrored(Endpoint("fd07:5::1", 4000), b.endpoint, first=MEDIA6_A, second=MEDIA6_B, media_handover=True)
+            )
+            await ready(plane, MEDIA6_A)
+            for number, address in enumerate(addresses):
+                source = table.phone(table.a, address, 5000)
+                async with asyncio.timeout(5):
+                    while plane.state(MEDIA6_A).observed_source != source.endpoint:
+                        source.send(MEDIA6_A, rtp(number))
+                        await asyncio.sleep(0.05)
+                b.send(MEDIA6_B, rtp(number))
+                assert rtp(number) in [payload for payload, _ in await source.expect(1)], address
+            assert len(remembered(plane)) < abi.PEERS
 
     table.run(scenario)
 
