@@ -21,6 +21,11 @@ def sister(stage: Stage) -> Handset:
     return stage.handset("sister", "10.99.0.6")
 
 
+def modern(stage: Stage) -> Handset:
+    """A telephone that knows IPv6 only."""
+    return stage.handset("modern", "fd99::7", proxy=Endpoint(PROXY6, SIP_PORT))
+
+
 @pytest.mark.parametrize("plane", PLANES)
 def test_a_call_is_forwarded_both_ways_until_it_ends(stage: Stage, plane: str) -> None:
     stage.kamailio(stage.relay(f"--dataplane={plane}").ng)
@@ -139,6 +144,38 @@ def test_two_telephones_ring_and_one_answers(stage: Stage, flags: str) -> None:
     call.hang_up()
 
 
+def test_one_telephone_declines_and_the_other_answers(stage: Stage) -> None:
+    stage.kamailio(stage.relay().ng)
+    for handset in (stage.callee, sister(stage)):
+        handset.login(f"sip:desk@{stage.proxy}")
+    call = Call(stage, stage.caller, stage.callee, f"sip:desk@{stage.proxy}")
+    rings, _ = sister(stage).invited(call.first.call_id)
+    rings.order("DECLINE")
+    rings.expect("ACK")
+    call.answer()
+    talk(call.one, call.other)
+    call.hang_up()
+
+
+@pytest.mark.parametrize("answers", ["callee", "modern"])
+def test_telephones_of_both_families_ring_and_one_answers(stage: Stage, answers: str) -> None:
+    relay = stage.relay(f"--interface={RELAY6}")
+    stage.kamailio(relay.ng, addresses=(stage.proxy.ip, PROXY6), flags=ONE_FOR_EACH)
+    desk = {"callee": stage.callee, "modern": modern(stage)}
+    for handset in desk.values():
+        handset.login(f"sip:desk@{handset.proxy}")
+    call = Call(stage, stage.caller, desk.pop(answers), f"sip:desk@{stage.proxy}")
+    (other,) = desk.values()
+    rings, offer = other.invited(call.first.call_id)
+    line = stage.line(other)
+    line.follow(offer)
+    assert {relay_of(call.other), relay_of(line)} == {relay.ng.ip, RELAY6}
+    call.answer()
+    rings.expect("CANCEL")
+    talk(call.one, call.other, line)
+    call.hang_up()
+
+
 def test_early_media_of_one_telephone_gives_way_to_the_one_that_answers(stage: Stage) -> None:
     stage.kamailio(stage.relay().ng, flags=ONE_FOR_EACH)
     for handset in (stage.callee, sister(stage)):
@@ -156,15 +193,21 @@ def test_early_media_of_one_telephone_gives_way_to_the_one_that_answers(stage: S
     call.hang_up()
 
 
-def test_a_caller_gives_up(stage: Stage) -> None:
+@pytest.mark.parametrize("flags", [ONE_FOR_ALL, ONE_FOR_EACH], ids=["shared ports", "branches"])
+def test_a_caller_gives_up_while_two_telephones_ring(stage: Stage, flags: str) -> None:
     relay = stage.relay()
-    stage.kamailio(relay.ng)
-    call = Call(stage, stage.caller, stage.callee, stage.callee.uri)
-    call.second.order("RING")
-    call.first.expect("180")
+    stage.kamailio(relay.ng, flags=flags)
+    for handset in (stage.callee, sister(stage)):
+        handset.login(f"sip:desk@{stage.proxy}")
+    call = Call(stage, stage.caller, stage.callee, f"sip:desk@{stage.proxy}")
+    rings, _ = sister(stage).invited(call.first.call_id)
+    for second in (call.second, rings):
+        second.order("RING")
+        call.first.expect("180")
     assert held(relay) != (0, 0, 0)
     call.first.order("GIVEUP")
-    call.second.expect("CANCEL")
+    for second in (call.second, rings):
+        second.expect("CANCEL")
     call.first.expect("487")
 
 
@@ -172,8 +215,7 @@ def test_a_caller_gives_up(stage: Stage) -> None:
 def test_a_caller_of_ipv4_talks_to_a_callee_of_ipv6(stage: Stage, plane: str) -> None:
     relay = stage.relay(f"--interface={RELAY6}", f"--dataplane={plane}")
     stage.kamailio(relay.ng, addresses=(stage.proxy.ip, PROXY6))
-    modern = stage.handset("modern", "fd99::7", proxy=Endpoint(PROXY6, SIP_PORT))
-    call = stage.call(stage.caller, modern)
+    call = stage.call(stage.caller, modern(stage))
     assert (relay_of(call.one), relay_of(call.other)) == (relay.ng.ip, RELAY6)
     talk(call.one, call.other)
     call.offer(call.other.audio("sendonly", version=2), call.one.audio("recvonly", version=2), back=True)
@@ -183,3 +225,12 @@ def test_a_caller_of_ipv4_talks_to_a_callee_of_ipv6(stage: Stage, plane: str) ->
     call.offer(call.one.audio(version=3), call.other.audio(version=4))
     talk(call.one, call.other)
     call.hang_up()
+
+
+def test_a_caller_of_ipv6_talks_to_a_callee_of_ipv4(stage: Stage) -> None:
+    relay = stage.relay(f"--interface={RELAY6}")
+    stage.kamailio(relay.ng, addresses=(stage.proxy.ip, PROXY6))
+    call = stage.call(modern(stage), stage.callee)
+    assert (relay_of(call.one), relay_of(call.other)) == (RELAY6, relay.ng.ip)
+    talk(call.one, call.other)
+    call.hang_up(back=True)

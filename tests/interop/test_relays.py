@@ -62,6 +62,22 @@ def test_media_passes_the_relays_of_two_operators_in_series(stage: Stage) -> Non
     call.hang_up()
 
 
+def test_two_proxies_share_a_relay(stage: Stage) -> None:
+    """What the relay has written comes back to it, which it knows by `loop-protect`."""
+    relay = stage.relay()
+    far_proxy = Endpoint(FAR_PROXY, SIP_PORT)
+    flags = "replace-origin loop-protect"
+    stage.kamailio(relay.ng, flags=flags)
+    stage.kamailio(relay.ng, host=stage.host("far-proxy", FAR_PROXY), addresses=(FAR_PROXY,), flags=flags)
+    callee = stage.handset("far-callee", FAR_CALLEE, far_proxy)
+    callee.login(f"sip:desk@{far_proxy}")
+    call = stage.call(stage.caller, callee, f"sip:desk@{far_proxy}")
+    talk(call.one, call.other)
+    hold_and_resume(call)
+    assert held(relay)[0] == 1
+    call.hang_up()
+
+
 def test_a_call_outlives_its_proxy(stage: Stage) -> None:
     relay = stage.relay()
     first = stage.kamailio(relay.ng)
