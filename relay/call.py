@@ -235,7 +235,7 @@ class Call:
         ]
 
     def screen_again(self) -> None:
-        """What may be sent to has changed."""
+        """What may be sent to, or from where, has changed."""
         for media, _ in self.sides():
             self._screen(media)
 
@@ -335,8 +335,8 @@ class Call:
             if media.port is not None:
                 self._replace(media, media.port)
             media.take(port, interface)
-            if media.rtp.signalled is not None:
-                self._screen(media)
+        if wanted:
+            self.screen_again()  # for other addresses of ours, and lest a port drawn is one that a party has named
 
     def _replace(self, media: Media, port: int) -> None:
         """Set a pair aside until the answer; one that nobody has sent to by an answer is let go."""

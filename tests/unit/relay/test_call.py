@@ -396,3 +396,16 @@ def test_the_advertised_address_is_shown_and_the_own_one_used() -> None:
     assert shown(outcome.media) == [Endpoint("203.0.113.250", b.port)]
     own = Endpoint("203.0.113.250", b.port)
     assert stage.answer([audio(own)]).warnings[0].endswith("a port of this very call")
+
+
+def test_a_port_that_a_party_named_before_it_was_drawn_is_the_calls_own() -> None:
+    stage = Stage(30000, 30007)
+    call = stage.offer().call
+    free = next(port for port in range(30000, 30008, 2) if port not in [pair for _, pair in call.pairs()])
+    named = Endpoint(HOST, free)
+    stage.answer([audio(named)])
+    assert stage.plane.installed[stage.ports()[0]].destination == named
+    stage.offer([audio(ALICE), audio(above(ALICE))], tags=("alice", "bob"))
+    assert free in [pair for _, pair in call.pairs()]
+    assert stage.plane.installed[stage.ports()[0]].destination is None
+    assert named not in [rule.destination for rule in stage.plane.installed.values()]
