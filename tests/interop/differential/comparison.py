@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 ABSENT = "-"
+SOME = "some"
+"""What is told of a warning, whatever it says."""
 MAX_SHOWN = 200
 """Characters of a value in a text for readers, and for patterns."""
 

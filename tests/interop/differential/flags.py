@@ -67,8 +67,19 @@ BOTH: dict[str, Keys] = {
             "codec-except-PCMA",
             "reuse-codecs",
             "fragment-of-nothing",
-            "record-call",
-            "early-media",
+            "reorder-codecs",
+            "single-codec",
+            "static-codecs",
+            "allow-asymmetric-codecs",
+            "reject-ICE",
+            "no-jitter-buffer",
+            "provisional",
+            "new-branch",
+            "skip-recording-db",
+            "SDES-off",
+            "SDES-no-AES_CM_128_HMAC_SHA1_32",
+            "endpoint-learning-delayed",
+            "endpoint-learning-heuristic",
             "RTP/AVP",
             "pad-crypto",
             "to-tag",
@@ -90,7 +101,6 @@ BOTH: dict[str, Keys] = {
     "replace what nobody knows": {"replace": ["nothing at all"]},
     "ICE remove": {"ICE": "remove"},
     "ICE default": {"ICE": "default"},
-    "ICE optional": {"ICE": "optional"},
     "ICE in a list": {"ICE": ["remove"]},
     "ice in small letters": {"ice": "remove"},
     "transport RTP/AVP": {"transport-protocol": "RTP/AVP"},
@@ -124,6 +134,17 @@ BOTH: dict[str, Keys] = {
     "delete-delay": {"delete-delay": 0},
     "label": {"label": "one"},
     "endpoint-learning": {"endpoint-learning": "immediate"},
+    "SDES": {"SDES": ["off"]},
+    "DTLS off": {"DTLS": "off"},
+    "DTLS passive": {"DTLS": "passive"},
+    "set-label": {"set-label": "two"},
+    "xmlrpc-callback": {"xmlrpc-callback": "10.99.0.2"},
+    "interfaces by name": {"from-interface": "internal", "to-interface": "external"},
+    "sip-code": {"sip-code": 183},
+    "replace origin-full": {"replace": ["origin-full"]},
+    "replace force-increment-sdp-ver": {"replace": ["force-increment-sdp-ver"]},
+    "generate-RTCP off": {"generate-RTCP": "off"},
+    "drop-traffic stop": {"drop-traffic": "stop"},
     "record-call no": {"record-call": "no"},
     "metadata": {"metadata": "something"},
     "sip-message-type": {"sip-message-type": "sip_request"},
@@ -154,10 +175,42 @@ OLDER: dict[str, Keys] = {
     "flag endpoint-learning-immediate": {"endpoint-learning": "immediate"},
     "flag endpoint-learning-off": {"endpoint-learning": "off"},
     "replace origin, one word": {"replace": ["origin"]},
+    "replace origin-full": {"replace": ["origin"]},
     "family IPv6": {"address-family": "IP6"},
+    "flag endpoint-learning-delayed": {"endpoint-learning": "delayed"},
+    "flag endpoint-learning-heuristic": {"endpoint-learning": "heuristic"},
+    "flag reject-ICE": {"ICE": "remove"},
+    "interfaces by name": {"direction": ["internal", "external"]},
     "flags as one word": {"flags": ["full-rtcp-attribute"]},
 }
 """How a relay is asked for the same that does not know the newer spelling."""
+
+NOT_DONE: dict[str, Keys] = {
+    "ICE force": {"ICE": "force"},
+    "ICE force-relay": {"ICE": "force-relay"},
+    "ICE optional": {"ICE": "optional"},
+    "transport RTP/SAVP": {"transport-protocol": "RTP/SAVP"},
+    "transport RTP/SAVPF": {"transport-protocol": "RTP/SAVPF"},
+    "transport UDP/TLS/RTP/SAVPF": {"transport-protocol": "UDP/TLS/RTP/SAVPF"},
+    "OSRTP": {"OSRTP": ["offer"]},
+    "codec transcode": {"codec": {"transcode": ["G722"]}},
+    "codec mask": {"codec": {"mask": ["PCMU"], "transcode": ["PCMA"]}},
+    "codec set": {"codec": {"set": ["PCMU"]}},
+    "flag codec-transcode-G722": _flag("codec-transcode-G722"),
+    "ptime": {"ptime": 40},
+    "ptime-reverse": {"ptime-reverse": 40},
+    "generate-RTCP": {"generate-RTCP": "on"},
+    "media-echo": {"media-echo": "forward"},
+    "flag always-transcode": _flag("always-transcode"),
+    "flag inject-DTMF": _flag("inject-DTMF"),
+    "flag pierce-NAT": _flag("pierce-NAT"),
+    "flag SIPREC": _flag("SIPREC"),
+    "record-call": {"record-call": "yes"},
+    "T.38": {"T.38": ["decode"]},
+    "DTMF block": _flag("block-DTMF"),
+    "music on hold": {"moh": {"file": "/nowhere"}},
+}
+"""What needs media to be processed: each is warned of."""
 
 OFFER_ALONE = (
     "flag asymmetric",
@@ -206,10 +259,15 @@ def by_body() -> Iterator[Conversation]:
         yield conversation(f"answer alone, {name}", offer(RICH), Step(second, answer(RICH_REPLY, **older)))
 
 
+def not_done() -> Iterator[Conversation]:
+    for name, keys in NOT_DONE.items():
+        yield conversation(f"not done, {name}", offer(call(), **keys), answer(reply(), **keys), query())
+
+
 def of_ice() -> Iterator[Conversation]:
     """ICE on both sides, on one, and what flags make of it."""
     offered, answered = ICE_BODIES
-    for name in ("none", "ICE remove", "ICE default", "ICE optional", "flag no-rtcp-attribute", "media-address"):
+    for name in ("none", "ICE remove", "ICE default", "flag no-rtcp-attribute", "media-address"):
         yield both(f"ICE, {name}", offered, answered, name)
         yield both(f"ICE of the caller, {name}", offered, reply(), name)
         yield both(f"ICE of the callee, {name}", call(), answered, name)
@@ -228,7 +286,7 @@ WORDS: dict[str, list[str]] = {
 
 
 def of_mux() -> Iterator[Conversation]:
-    """The matrix of reference 3.4: what is offered, what is asked of the relay, what is answered."""
+    """The whole matrix: what is offered, what is asked of the relay, what is answered."""
     for offered in (True, False):
         for words, asked in WORDS.items():
             for answered in (True, False):
@@ -316,5 +374,5 @@ def of_families() -> Iterator[Conversation]:
 
 
 def conversations() -> Iterator[Conversation]:
-    for part in (by_body, of_ice, of_mux, of_spellings, of_families):
+    for part in (by_body, not_done, of_ice, of_mux, of_spellings, of_families):
         yield from part()

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tests.interop.differential.comparison import SOME
+
 Told = dict[str, Any]
 
 NOT_FOUND = "Call-ID not found or tags didn't match"
@@ -37,7 +39,7 @@ class Telling:
         told: Told = {}
         for key, value in reply.items():
             if key == "warning":
-                told[key] = value if value == NOT_FOUND else "some"
+                told[key] = value if value == NOT_FOUND else SOME
             elif key == "sdp":
                 told[key] = self._body(request, value)
             elif key == "tags":

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from control.ng import bencode
 from relay.types import Endpoint
@@ -63,8 +63,16 @@ class Line:
         return found
 
 
+class Rivals(NamedTuple):
+    """Both relays, in one network."""
+
+    ours: Contestant
+    theirs: Contestant
+    network: Network
+
+
 @contextmanager
-def two_relays() -> Iterator[tuple[Contestant, Contestant, Network]]:
+def two_relays() -> Iterator[Rivals]:
     """Hairpin and Debian's rtpengine with the same interfaces, on hosts of the standard network."""
     with Lab() as lab:
         network = standard_network(lab)
@@ -74,7 +82,7 @@ def two_relays() -> Iterator[tuple[Contestant, Contestant, Network]]:
         theirs = _contestant("rtpengine", peer, PEER_ADDRESS, 5)
         start_rtpengine(peer, PEER_ADDRESS, options=_interfaces(5))
         with Relay(network.relay, network.RELAY_ADDRESS, *_interfaces(3)):
-            yield ours, theirs, network
+            yield Rivals(ours, theirs, network)
 
 
 _PLACES = {
@@ -107,4 +115,4 @@ def _contestant(name: str, host: Host, address: str, number: int) -> Contestant:
     return Contestant(name, host, Endpoint(address, NG_PORT), shown)
 
 
-__all__ = ["Contestant", "Line", "two_relays"]
+__all__ = ["Contestant", "Line", "Rivals", "two_relays"]

@@ -5,16 +5,15 @@ Every point in which the relays differ must be in differences.py with its reason
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.interop.differential import captured, dialogues, flags, shapes
+from tests.interop.differential import captured, commands, dialogues, flags, shapes
 from tests.interop.differential.comparison import Point, differences
 from tests.interop.differential.conversation import Conversation, hold
-from tests.interop.differential.differences import DIFFERENCES
-from tests.interop.differential.relays import Contestant, two_relays
+from tests.interop.differential.differences import DIFFERENCES, unlisted_points
+from tests.interop.differential.relays import Rivals
 
 AT_A_TIME = 8
 """Conversations that are held beside each other."""
@@ -23,6 +22,7 @@ ALL = [
     *flags.conversations(),
     *shapes.conversations(),
     *dialogues.conversations(),
+    *commands.conversations(),
     *captured.conversations(),
 ]
 NAMES = [one.name for one in ALL]
@@ -31,31 +31,27 @@ Found = dict[str, list[Point]]
 
 
 @pytest.fixture(scope="module")
-def found() -> Iterator[Found]:
+def found(rivals: Rivals) -> Found:
     """Where the relays differ, for each conversation."""
-    with two_relays() as (ours, theirs, _), ThreadPoolExecutor(AT_A_TIME) as pool:
-        points = pool.map(lambda numbered: _held(ours, theirs, *numbered), enumerate(ALL))
-        yield dict(zip(NAMES, points, strict=True))
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        points = pool.map(lambda numbered: _held(rivals, *numbered), enumerate(ALL))
+        return dict(zip(NAMES, points, strict=True))
 
 
-def _held(ours: Contestant, theirs: Contestant, number: int, said: Conversation) -> list[Point]:
+def _held(rivals: Rivals, number: int, said: Conversation) -> list[Point]:
     call_id = f"conversation-{number}"
-    return differences(hold(ours, said, call_id), hold(theirs, said, call_id))
-
-
-def _unlisted(name: str, points: list[Point]) -> list[Point]:
-    return [point for point in points if not any(one.covers(name, point) for one in DIFFERENCES)]
+    return differences(hold(rivals.ours, said, call_id), hold(rivals.theirs, said, call_id))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_both_relays_tell_the_same(found: Found, name: str) -> None:
-    unlisted = _unlisted(name, found[name])
+    unlisted = unlisted_points(name, found[name])
     assert not unlisted, f"{name}, at each step:\n" + "\n".join(map(str, unlisted))
 
 
 def test_every_listed_difference_is_one(found: Found) -> None:
     unused = [one for one in DIFFERENCES if not any(one.covers(name, point) for name in NAMES for point in found[name])]
-    assert not unused
+    assert not unused, "\n".join(map(str, unused))
 
 
 def test_there_are_as_many_conversations_as_promised() -> None:
