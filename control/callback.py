@@ -111,7 +111,11 @@ class Notifier:
             return
         url = self.target(call)
         if url is None:
-            log.warning("whom to tell of its timeout is not known", extra={"call_id": call.call_id})
+            log.warning(
+                "nobody is told of its timeout: neither --b2b-url nor xmlrpc-callback=%s gives an address in --ng-allow",
+                call.callback or "",
+                extra={"call_id": call.call_id},
+            )
             return
         for body in requests(self.form, call):
             self._send(Notice(call.call_id, url, body))

@@ -107,7 +107,7 @@ class Service:
     def stranger(self, source: Endpoint) -> None:
         """Note that somebody was not heard."""
         self.counters.strangers += 1
-        self.complain("stranger", "ng: %s is not in the allowed networks, not answered", source)
+        self.complain("stranger", "ng: %s is not in the networks of --ng-allow, not answered", source)
 
     def open_to(self, listener: Endpoint) -> str:
         """Who is heard at a listener, in words for the log."""

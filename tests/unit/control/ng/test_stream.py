@@ -343,7 +343,7 @@ def test_strangers_are_not_heard(caplog: pytest.LogCaptureFixture) -> None:
             assert server.service.counters.requests == 0
 
     run(scenario())
-    assert "is not in the allowed networks" in caplog.text
+    assert "is not in the networks of --ng-allow" in caplog.text
 
 
 def test_ipv6_and_a_taken_address() -> None:
