@@ -112,7 +112,7 @@ class Notifier:
         url = self.target(call)
         if url is None:
             log.warning(
-                "nobody is told of its timeout: neither --b2b-url nor xmlrpc-callback=%s gives an address in --ng-allow",
+                "nobody is told of a timeout: neither --b2b-url nor xmlrpc-callback=%s gives an address in --ng-allow",
                 call.callback or "",
                 extra={"call_id": call.call_id},
             )

@@ -155,7 +155,7 @@ def test_a_proxy_nobody_knows_cannot_be_told(caplog: pytest.LogCaptureFixture) -
     stage = Stage()
     stage.offer()
     Notifier("http://%%/", GENERIC, allowed).ended(stage.registry.query("c1"), "timeout")
-    assert caplog.messages[0].startswith("nobody is told of its timeout: neither --b2b-url nor xmlrpc-callback= gives")
+    assert caplog.messages[0].startswith("nobody is told of a timeout: neither --b2b-url nor xmlrpc-callback= gives")
 
 
 def test_timeouts_of_media_are_told_and_nothing_else() -> None:
