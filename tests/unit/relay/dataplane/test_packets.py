@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP, defragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, defragment6
+from scapy.packet import Packet
 
 from relay.dataplane.packets import Datagram, addresses, checksum, datagram, fragments, udp_packet
 from relay.types import Endpoint
@@ -23,7 +24,7 @@ def test_a_datagram_is_wrapped_as_others_do_it(ends: tuple[Endpoint, Endpoint], 
     source, to = ends
     ports = UDP(sport=source.port, dport=to.port) / payload
     if ":" in source.ip:
-        expected = IPv6(src=source.ip, dst=to.ip, hlim=17, tc=0xB8) / ports
+        expected: Packet = IPv6(src=source.ip, dst=to.ip, hlim=17, tc=0xB8) / ports
     else:
         expected = IP(src=source.ip, dst=to.ip, ttl=17, tos=0xB8, id=0) / ports
     assert packet == bytes(expected)
@@ -42,7 +43,7 @@ def test_pieces_fit_and_make_the_whole(mtu: int, size: int) -> None:
     pieces = list(fragments(packet, mtu, 7))
     assert all(len(piece) <= mtu for piece in pieces)
     assert {(IP(piece).id, IP(piece).tos) for piece in pieces} == {(7, 184)}
-    (whole,) = defragment([IP(piece) for piece in pieces])
+    (whole,) = defragment([IP(piece) for piece in pieces])  # type: ignore[no-untyped-call]
     assert bytes(whole[UDP]) == packet[20:]
 
 
@@ -53,6 +54,6 @@ def test_ipv6_pieces_fit_and_make_the_whole(mtu: int, size: int) -> None:
     pieces = list(fragments(packet, mtu, 0x12345678))
     assert all(len(piece) <= mtu for piece in pieces)
     assert {IPv6(piece)[IPv6ExtHdrFragment].id for piece in pieces} == {0x12345678}
-    whole = defragment6([IPv6(piece) for piece in pieces])
+    whole = defragment6([IPv6(piece) for piece in pieces])  # type: ignore[no-untyped-call]
     assert bytes(whole[UDP]) == packet[40:]
     assert (whole.tc, whole.plen) == (184, size + 8)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
+from scapy.packet import Packet
 
 from relay.dataplane import abi
 from relay.dataplane.slowpath import Complaints, Copies
@@ -120,7 +121,7 @@ def test_who_sends_too_much_over_ipv6_is_told(bench: Bench) -> None:
     assert error[ICMPv6PacketTooBig].cksum == IPv6(bytes(rebuilt(error)))[ICMPv6PacketTooBig].cksum
 
 
-def rebuilt(error: IP) -> IP:
+def rebuilt(error: Packet) -> Packet:
     """The same with checksums and lengths as scapy computes them."""
     again = error.copy()
     for field in ("chksum", "cksum"):
