@@ -115,14 +115,17 @@ class Attaching:
     def _place(self) -> None:
         """Attach where packets come in, and where those of next hops in use leave."""
         links, devices = self._watch.links, self._devices()
-        for ifindex in devices:
-            if link := below_vlans(links, ifindex):
-                self._devmap.slot(link.index)
+        self._slots(devices)
         self._placement.place(links, devices)
         self.look()
         here = {str(address.interface.ip) for address in self._watch.addresses}
         self._absences.see(self._placement.names(), {link.name for link in links.values()})
         self._absences.see_addresses([ip for ip in self._media if ip not in here])
+
+    def _slots(self, devices: set[int]) -> list[int]:
+        """Places in the devmap of the devices that frames really leave by."""
+        below = {link.index for ifindex in devices if (link := below_vlans(self._watch.links, ifindex))}
+        return [slot for ifindex in below if (slot := self._devmap.slot(ifindex)) is not None]
 
     def _devices(self) -> set[int]:
         """Devices to attach to; one that was found once stays while it exists."""
@@ -170,8 +173,7 @@ class Attaching:
 
     def _check_checksum(self) -> None:
         """Needs a device a frame might leave by; without one there is nothing to forward yet either."""
-        slots = [slot for ifindex in self._devices() if (slot := self._devmap.slot(ifindex)) is not None]
-        if slots:
+        if slots := self._slots(self._devices()):
             check_checksum(self._tables, self._media[0], slots[0])
             self._tables.zero_counters()
 
