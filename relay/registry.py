@@ -340,12 +340,12 @@ class Registry(Forwarding):
 
         Raises LoadLimit, and CallError where branches pile up.
         """
-        if head is None:
+        sister, number = _known(head, from_tag)
+        if head is None or (sister is None and not signal.reset):
             self._admit()
-        elif len(head.members()) >= MAX_BRANCHES and not signal.reset:
+        if head is not None and len(head.members()) >= MAX_BRANCHES and not signal.reset:
             raise CallError(f"Too many branches of a call, {MAX_BRANCHES} stand")
         first, second = _names(signal.direction)
-        sister, number = _known(head, from_tag)
         if sister is not None and first is None:
             first, second = (sister.legs[leg].interface.name for leg in (number, 1 - number))
         version = family(media, signal)

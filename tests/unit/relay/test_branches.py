@@ -6,7 +6,7 @@ import pytest
 
 from relay.call import Call, Signal
 from relay.errors import CallError, PortsExhausted
-from relay.registry import MAX_BRANCHES
+from relay.registry import MAX_BRANCHES, LoadLimit
 from relay.types import Endpoint
 from tests.calls import ALICE, BOB, Stage, above, audio, two_families
 
@@ -228,6 +228,14 @@ def test_media_of_one_branch_keeps_the_call(forked: Stage) -> None:
 
 
 # -- limits
+
+
+def test_another_dialog_of_a_call_id_is_a_new_call_for_the_limits(forked: Stage) -> None:
+    forked.registry.draining = True
+    with pytest.raises(LoadLimit):
+        offer(forked, None, ("mallory", None))
+    assert offer(forked, "b3").branch == "b3"
+    forked.check()
 
 
 def test_branches_do_not_pile_up(stage: Stage) -> None:
