@@ -249,7 +249,7 @@ struct hp_nexthop {		/* two user words and one XDP word */
 	__u32 used;		/* jiffies, low bits, last use */
 	__be16 vlan;		/* TCI of the 802.1Q tag frames get; 0: none */
 	__u16 zero[3];
-};
+} __attribute__((aligned(8)));	/* its words are loaded whole */
 
 enum hp_event_kind {
 	HP_EVENT_LEARNED	= 1,	/* rule.learned was written */
