@@ -42,7 +42,7 @@ def of_deletes() -> Iterator[Conversation]:
     yield conversation("delete twice", *CALL, delete(), delete(), query())
     yield conversation("delete at once twice", *CALL, delete(**AT_ONCE), delete(**AT_ONCE))
     yield conversation("delete without a body", *CALL, delete(flags=["fast"], **AT_ONCE))
-    yield conversation("delete, and its delay", *CALL, delete(delete_delay=1), query(), Step(query(), pause=3.5))
+    yield conversation("delete, and its delay", *CALL, delete(delete_delay=3), query(), Step(query(), pause=6))
     yield conversation("delete, then an offer", *CALL, delete(), offer(call()), answer(reply()), query())
     yield conversation("delete at once, then an offer", *CALL, delete(**AT_ONCE), *CALL)
     yield conversation("delete, then an answer", *CALL, delete(), answer(reply()))

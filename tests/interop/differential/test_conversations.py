@@ -33,9 +33,10 @@ Found = dict[str, list[Point]]
 @pytest.fixture(scope="module")
 def found(rivals: Rivals) -> Found:
     """Where the relays differ, for each conversation."""
+    longest_first = sorted(enumerate(ALL), key=lambda numbered: -numbered[1].duration)
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        points = pool.map(lambda numbered: _held(rivals, *numbered), enumerate(ALL))
-        return dict(zip(NAMES, points, strict=True))
+        points = pool.map(lambda numbered: _held(rivals, *numbered), longest_first)
+        return {said.name: found for (_, said), found in zip(longest_first, points, strict=True)}
 
 
 def _held(rivals: Rivals, number: int, said: Conversation) -> list[Point]:
