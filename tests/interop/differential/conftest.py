@@ -1,4 +1,4 @@
-"""One laboratory with both relays for all comparisons."""
+"""A laboratory with both relays, for each module of comparisons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.interop.differential.relays import Rivals, two_relays
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def rivals() -> Iterator[Rivals]:
     with two_relays() as both:
         yield both
