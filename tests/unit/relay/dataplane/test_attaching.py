@@ -1,8 +1,95 @@
 from __future__ import annotations
 
+import asyncio
+from ipaddress import IPv4Interface, IPv6Interface
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from relay.dataplane.attaching import Absences
+from relay.dataplane import attaching
+from relay.dataplane.attaching import Absences, Attaching
+from relay.dataplane.libbpf import XdpMode
+from relay.errors import DataplaneError
+from relay.nic.links import Address, Link, Route
+from relay.nic.netdev import XdpFeatures
+
+MAC = bytes([2, 0, 0, 0, 0, 1])
+TAKES_ALL = XdpFeatures(native=True, takes_redirects=True)
+
+
+class Program:
+    """Attaches wherever it is asked to."""
+
+    def __init__(self) -> None:
+        self.attached: dict[int, XdpMode] = {}
+
+    def attach_xdp(self, ifindex: int, mode: XdpMode) -> Any:
+        self.attached[ifindex] = mode
+        return SimpleNamespace(ifindex=lambda: ifindex, close=lambda: self.attached.pop(ifindex))
+
+
+class Bench:
+    """A host with a card and a VLAN on it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *media: Address) -> None:
+        monkeypatch.setattr(attaching, "check_checksum", lambda *_: None)
+        self.program = Program()
+        links = [
+            Link(1, "lo", "", bytes(6), 65536, True, True, True),
+            Link(2, "card0", "", MAC, 1500, True, True, False),
+            Link(3, "card0.5", "vlan", MAC, 1500, True, True, False, lower=2, vlan=5),
+        ]
+        self.watch = SimpleNamespace(
+            links={link.index: link for link in links},
+            addresses=list(media),
+            kernel=SimpleNamespace(route=self.route, xdp_program=lambda _: 0),
+            netdev=SimpleNamespace(features=lambda _: TAKES_ALL),
+        )
+        self.tables = SimpleNamespace(
+            devices=SimpleNamespace(update=lambda *_: None), program=lambda _: self.program, zero_counters=lambda: None
+        )
+        self.media = [str(address.interface.ip) for address in media]
+        self.default: Route | None = None
+
+    def route(self, destination: str, source: str) -> Route | None:
+        return self.default
+
+    def run(self) -> tuple[dict[int, XdpMode], set[int], list[str]]:
+        """Start: interfaces and modes, egress devices, what is told."""
+
+        async def start() -> Attaching:
+            made = Attaching(self.watch, self.tables, self.media, "auto", (), set)  # type: ignore[arg-type]
+            await made.start()
+            return made
+
+        made = asyncio.run(start())
+        found = dict(self.program.attached), made._devmap.devices(), made.describe()
+        made.close()
+        assert self.program.attached == {}
+        return found
+
+
+@pytest.mark.parametrize("ifindex", [2, 3])
+def test_a_media_address_in_a_vlan_is_served_at_the_lower_device(monkeypatch: pytest.MonkeyPatch, ifindex: int) -> None:
+    bench = Bench(monkeypatch, Address(ifindex, IPv4Interface("10.0.0.1/24"), None))
+    attached, egress, said = bench.run()
+    assert attached == {2: XdpMode.NATIVE}
+    assert egress == {2}
+    assert said == ["native XDP on card0 (no driver name), tags on the wire"]
+
+
+def test_a_service_address_is_served_where_the_default_route_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, Address(1, IPv6Interface("2001:db8::1/128"), None))
+    bench.default = Route(3, "fe80::1")
+    attached, egress, _ = bench.run()
+    assert (attached, egress) == ({2: XdpMode.NATIVE}, {2})
+
+
+def test_without_an_interface_it_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(monkeypatch, Address(1, IPv6Interface("2001:db8::1/128"), None))
+    with pytest.raises(DataplaneError, match="no network interface leads to the media addresses"):
+        bench.run()
 
 
 def test_nothing_is_said_of_what_is_there() -> None:
