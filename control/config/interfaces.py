@@ -190,8 +190,14 @@ def check_ports(interfaces: Sequence[Interface]) -> Iterator[str]:
     """What is wrong with the port ranges of addresses, all given in full."""
     for number, one in enumerate(interfaces):
         span = f"{one.port_min}-{one.port_max}"
-        if one.port_max + 1 - (one.port_min + one.port_min % 2) < 4:
-            yield f"port-min {one.port_min} and port-max {one.port_max} leave no room for one call, which takes 4 ports"
+        left_out = frozenset(one.exclude_ports)
+        pairs = range(one.port_min + one.port_min % 2, one.port_max, 2)
+        if sum(1 for port in pairs if left_out.isdisjoint((port, port + 1))) < 2:
+            without = ", without exclude-ports," if left_out else ""
+            yield (
+                f"port-min {one.port_min} and port-max {one.port_max}{without} leave no room for one call, "
+                "which takes 4 ports"
+            )
         for other in interfaces[:number]:
             theirs = f"{other.port_min}-{other.port_max}"
             apart = one.port_max < other.port_min or other.port_max < one.port_min

@@ -36,7 +36,9 @@ class KeyFile:
 
     def __init__(self, text: str) -> None:
         self._lines: dict[str, list[tuple[int, str]]] = {}
-        current: list[tuple[int, str]] = []
+        self.stray: list[tuple[int, str]] = []
+        """Lines before the first section, by their number."""
+        current = self.stray
         for number, raw in enumerate(text.split("\n"), 1):
             line = raw.strip(_BLANKS)
             if line[:1] == "[" and line[-1:] == "]":

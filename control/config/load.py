@@ -124,6 +124,10 @@ class _Reading:
         file = KeyFile(text)
         if section not in file:
             self.problems.append(f"{place} has no section [{section}]; name another with --config-section=")
+        self.problems += [
+            f"{place} line {line}: {text}: stands before the first section, [{section}] belongs above it"
+            for line, text in file.stray
+        ]
         for line, key, value in self._entries(file, section, place):
             self._option(key, value, f"{place} line {line}")
         titles = [title for title in file if title.startswith(interfaces.SECTION)]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from relay.types import Endpoint
 
@@ -140,7 +141,12 @@ def network(text: str) -> Network:
 
 def url(text: str) -> str | None:
     """An http or https URL; empty for none."""
-    if text and not re.fullmatch(r"https?://[^\s/]+(/\S*)?", text):
+    try:
+        found = urlsplit(text)
+        sound = found.scheme in ("http", "https") and found.hostname and found.port != 0 and text.split() == [text]
+    except ValueError:
+        sound = False
+    if text and not sound:
         raise ValueError("must be a URL, http://HOST[:PORT]/PATH")
     return text or None
 

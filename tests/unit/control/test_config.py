@@ -121,6 +121,7 @@ def test_a_port_alone_listens_everywhere() -> None:
         ("--max-load=lots", "--max-load=lots: must be a load average, 0 or more"),
         ("--max-cpu=nan", "--max-cpu=nan: must be a percentage, 0 or more"),
         ("--b2b-url=proxy", "--b2b-url=proxy: must be a URL, http://HOST[:PORT]/PATH"),
+        ("--b2b-url=http://proxy:99999/", "--b2b-url=http://proxy:99999/: must be a URL, http://HOST[:PORT]/PATH"),
         ("--listen-https=443", "listen-https needs a certificate: name its file with https-cert"),
         ("--interface=/10.0.0.1", "--interface=/10.0.0.1: has an empty name before the slash; write NAME/ADDRESS"),
         ("--interface=0.0.0.0", "--interface=0.0.0.0: must be one address of this host, which the SDP can name"),
@@ -269,6 +270,22 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe[rtpengine]")
     with pytest.raises(ConfigError, match="cannot read the configuration file"):
         load([], path)
+
+
+def test_lines_before_the_first_section_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "headless.conf"
+    path.write_text("# mine\nmax-sessions = 3\n[rtpengine]\n")
+    with pytest.raises(ConfigError, match=r"headless\.conf line 2: max-sessions = 3: stands before the first section"):
+        load([], path)
+
+
+def test_ports_that_are_all_left_out_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "nothing-left.conf"
+    path.write_text("[rtpengine]\n[interface-a]\naddress = 192.0.2.1\nexclude-ports = 30000-39997\n")
+    with pytest.raises(ConfigError, match=r"^port-min 30000 and port-max 40000, without exclude-ports, leave no room"):
+        load([], path)
+    path.write_text(path.read_text().replace("39997", "39995"))
+    load([], path)
 
 
 def test_a_file_too_large_to_be_read_whole_is_refused(tmp_path: Path) -> None:
