@@ -166,8 +166,7 @@ class Switchboard:
         taken = table.keys()
         for key in taken:
             table.delete(key)
-        while spare.pop() is not None:
-            pass
+        self.spend_tokens()
         self._peers.view(np.uint8)[:] = 0
         self.tokens = Tokens(self._peers, table, spare)
         self.tokens.fill()
@@ -215,10 +214,15 @@ class Switchboard:
         """How many IPv6 addresses have a token."""
         return len(self.object.map("tokens").keys())
 
-    def spend_tokens(self) -> None:
-        """Leave none to be drawn."""
-        while self.object.map("spare").pop() is not None:
-            pass
+    def spend_tokens(self) -> list[bytes]:
+        """Leave none to be drawn; gives back those there were."""
+        return list(iter(self.object.map("spare").pop, None))
+
+    def count_spare(self) -> int:
+        """How many tokens can be drawn."""
+        found = self.spend_tokens()
+        self.object.map("spare").push(found)
+        return len(found)
 
     def peer(self, endpoint: Endpoint | None, generation: int) -> int:
         """struct hp_peer of an endpoint of either family."""

@@ -10,6 +10,7 @@ import itertools
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from relay.dataplane import abi, words
 from relay.dataplane.libbpf import Object
 from relay.types import Endpoint
 from tests.bpf.compiler import compiled
-from tests.bpf.switchboard import PORT_A, PORT_B, A, B, Switchboard, datagram
+from tests.bpf.switchboard import A6, PORT_A, PORT_A6, PORT_B, PORT_B6, A, B, Switchboard, datagram
 
 KEY = struct.Struct("=I")
 RUNS = 50_000
@@ -194,6 +195,55 @@ def test_who_stores_last_leaves_one_source_expected_and_answered(tmp_path: Path,
         board.run(datagram(SOURCES[1]))
         assert board.standing(PORT_A) == (winner, state)
         assert board.learned(PORT_B) == winner
+    finally:
+        board.close()
+
+
+OUTRUN = """
+#include "maps.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct hp_ip6);
+} rival SEC(".maps");
+
+/* Just after a token is taken here, another processor enters the same address under a token of its own. */
+static __always_inline long outrun(void *queue, void *value)
+{
+	struct hp_ip6 *address, *peer;
+	long result = bpf_map_pop_elem(queue, value);
+	__u32 zero = 0, token = 0;
+
+	address = bpf_map_lookup_elem(&rival, &zero);
+	if (!address || bpf_map_pop_elem(queue, &token))
+		return result;
+	peer = bpf_map_lookup_elem(&peers, &token);
+	if (peer)
+		*peer = *address;
+	bpf_map_update_elem(&tokens, address, &token, BPF_ANY);
+	return result;
+}
+
+#define bpf_map_pop_elem outrun
+#include "relay.bpf.c"
+"""
+
+
+def test_who_is_second_to_name_an_address_gives_its_token_back(tmp_path: Path) -> None:
+    """Both processors have taken a token for one address: it stands under the first one's, and no token is lost."""
+    source = Endpoint("2001:db8:bad::1", 1234)
+    board = Switchboard(compiled(tmp_path, OUTRUN, licence=""))
+    try:
+        board.call(0, 0, A6, None, (PORT_A6, PORT_B6))
+        board.object.map("rival").update(KEY.pack(0), IPv6Address(source.ip).packed)
+        before = board.tokens_taken()
+        spare = board.count_spare()
+        board.run(datagram(source, PORT_A6))
+        assert board.standing(PORT_A6) == (source, abi.OPEN)
+        assert words.word_address(int(board.rule(PORT_A6)["expected"])) == board.token(source.ip)
+        assert (board.tokens_taken(), board.count_spare()) == (before + 1, spare - 1)
     finally:
         board.close()
 
