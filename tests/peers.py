@@ -154,10 +154,12 @@ def streams_of(call: dict[str, Any]) -> Iterator[Stream]:
 
 
 def media_sockets(host: Host, ports: tuple[int, int]) -> list[int]:
-    """Ports of the media range that some process of this host has a UDP socket on."""
+    """Ports of the media range that some process of this host has a UDP socket on, loopback's addresses aside."""
     found = []
     for line in host.run("ss", "-H", "-uan").splitlines():
-        port = line.split()[3].rpartition(":")[2]
+        address, _, port = line.split()[3].rpartition(":")
+        if address in ("127.0.0.1", "[::1]"):
+            continue
         if port.isdecimal() and ports[0] <= int(port) <= ports[1]:
             found.append(int(port))
     return found

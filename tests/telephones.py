@@ -143,9 +143,10 @@ class Telephones:
         while self.follow() and time.monotonic() < until:
             watch()
             time.sleep(0.05)
-        for side, process in self._sipp:
-            if code := side.host.end(process):
-                raise LabError(f"sipp of the {side.name}s ended with code {code}\n{self._errors(side)}")
+        ended = [(side, side.host.end(process)) for side, process in self._sipp]
+        failed = [f"sipp of the {side.name}s: exit code {code}\n{self._errors(side)}" for side, code in ended if code]
+        if failed:
+            raise LabError("\n".join(failed))
 
     def _errors(self, side: Side) -> str:
         errors = side.host.folder / f"{side.name}.errors"
