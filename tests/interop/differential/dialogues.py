@@ -110,6 +110,8 @@ def of_changes() -> Iterator[Conversation]:
         yield conversation(
             f"re-INVITE with another port, {flag}", *CALL, {**again(port=20400), "flags": [flag]}, and_reply()
         )
+    yield conversation("re-INVITE, reset", *CALL, {**again(), "flags": ["reset"]}, and_reply(), query())
+    yield conversation("re-INVITE, reset, refused", *CALL, {**again(port=20400), "flags": ["reset"]}, query())
     muxed = (offer(call(MUX)), answer(reply(MUX)))
     yield conversation("re-INVITE of a muxed call", *muxed, again(MUX), and_reply(MUX))
     yield conversation("re-INVITE of a muxed call, given up", *muxed, again(), and_reply())

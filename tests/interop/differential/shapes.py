@@ -131,6 +131,8 @@ PAIRS: dict[str, tuple[str, str]] = {
     "a=rtcp of another host": (call(f"a=rtcp:20101 IN IP4 {OTHER}"), reply()),
     "a=rtcp of IPv6": (call(f"a=rtcp:20101 IN IP6 {CALLER6}", ip=CALLER6), reply(ip=CALLEE6)),
     "a=rtcp of the same port": (call("a=rtcp:20000"), reply()),
+    "a=rtcp of the same port on both sides": (call("a=rtcp:20000"), reply("a=rtcp:22000")),
+    "mux, answered by a=rtcp of the same port": (call(MUX), reply("a=rtcp:22000")),
     "a=rtcp of the same port and mux": (call("a=rtcp:20000", MUX), reply("a=rtcp:22000", MUX)),
     "rtcp-mux-only": (call(MUX, "a=rtcp-mux-only"), reply(MUX)),
     # directions and hold
