@@ -86,6 +86,7 @@ static __always_inline int parse_ip6(struct packet *packet)
 	if ((void *)(next + 1) > packet->end || ip->version != 6)
 		return XDP_PASS;
 	packet->is_ip6 = true;
+	barrier_var(packet->is_ip6); /* Linux 6.1 cannot tell it from the bits of a place */
 	if (ip->nexthdr == IPPROTO_FRAGMENT)
 		return *next == IPPROTO_UDP ? is_fragment(packet) : XDP_PASS;
 	packet->udp = (void *)next;
