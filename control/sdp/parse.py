@@ -24,6 +24,8 @@ MAX_FORMATS = 256
 """On one m-line; RTP has 128 payload types."""
 MAX_WORD = 64
 """Characters of a medium's or protocol's name; they are remembered, and told in every report of the call."""
+MAX_SHOWN = 80
+"""Characters of a line that an error's detail quotes."""
 MAX_ADDRESS = 45
 """Characters of the longest IPv6 literal."""
 
@@ -91,6 +93,11 @@ def _lines(text: str) -> list[str]:
     return lines
 
 
+def _wrong(number: int, line: str, what: str) -> SdpError:
+    """The error of one line, whose beginning is shown in the log."""
+    return SdpError(detail=f"line {number}: {what}: {line[:MAX_SHOWN]!r}")
+
+
 class _Parser:
     """One run over the lines; `section` is the m-line they belong to, None before the first."""
 
@@ -102,7 +109,7 @@ class _Parser:
 
     def parse(self, lines: list[str]) -> SessionDescription:
         if lines[0] != "v=0":
-            raise SdpError(detail="line 1: expected v=0")
+            raise _wrong(1, lines[0], "expected v=0")
         found: list[str] = []
         for number, line in enumerate(lines, 1):
             kind = line[:2]
@@ -126,14 +133,14 @@ class _Parser:
     def _media(self, line: str, number: int) -> MediaSection:
         fields = line[2:].split()
         if len(fields) < 3:
-            raise SdpError(detail=f"line {number}: an m-line needs media, port and protocol")
+            raise _wrong(number, line, "an m-line needs media, port and protocol")
         port = number_of(fields[1].partition("/")[0], 65_535)
         if port is None:
-            raise SdpError(detail=f"line {number}: invalid port")
+            raise _wrong(number, line, "invalid port")
         if max(len(fields[0]), len(fields[2])) > MAX_WORD:
-            raise SdpError(detail=f"line {number}: a name of more than {MAX_WORD} characters")
+            raise _wrong(number, line, f"a name of more than {MAX_WORD} characters")
         if len(fields) - 3 > MAX_FORMATS:
-            raise SdpError(detail=f"line {number}: more than {MAX_FORMATS} formats")
+            raise _wrong(number, line, f"more than {MAX_FORMATS} formats")
         media = self.session.media
         if len(media) >= MAX_MEDIA:
             raise SdpError(detail=f"more than {MAX_MEDIA} m-lines")
@@ -158,20 +165,20 @@ class _Parser:
         elif kind == "k=":
             pass  # obsolete (RFC 8866 section 5.12)
         elif section is not None:
-            raise SdpError(detail=f"line {number}: out of place in a media section")
+            raise _wrong(number, line, "out of place in a media section")
         elif kind == "o=":
             session.origin = _origin(line, number)
         elif kind == "s=":
             session.name = line
         elif kind != "v=":
-            raise SdpError(detail=f"line {number}: not an SDP line")
+            raise _wrong(number, line, "not an SDP line")
 
 
 def _origin(line: str, number: int) -> Origin:
     """The fields of an o= line. A user name with blanks in it is wrong, but phones send it."""
     fields = line[2:].rsplit(None, 5)
     if len(fields) != 6:
-        raise SdpError(detail=f"line {number}: an o= line has six fields")
+        raise _wrong(number, line, "an o= line has six fields")
     return Origin(*fields)
 
 
@@ -182,7 +189,7 @@ def _connection(line: str, number: int) -> str:
         address = _address(fields[1], fields[2])
         if address is not None:
             return address
-    raise SdpError(detail=f"line {number}: not an IP address")
+    raise _wrong(number, line, "not an IP address")
 
 
 def _address(family: str, text: str) -> str | None:

@@ -408,7 +408,7 @@ def test_what_is_refused_or_warned_of_is_noted_for_the_log(stage: Stage) -> None
     fine = {"command": "ping"}
     replies = [commands.handle(request, PROXY, stage.now) for request in (broken, unknown, asked, fine)]
     assert noted == [
-        (broken, PROXY, replies[0], "line 1: expected v=0"),
+        (broken, PROXY, replies[0], "line 1: expected v=0: 'hello'"),
         (unknown, PROXY, replies[1], ""),
         (asked, PROXY, replies[2], ""),
     ]

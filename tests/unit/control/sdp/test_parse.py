@@ -310,7 +310,13 @@ def test_what_cannot_be_parsed(text: str, detail: str) -> None:
     with pytest.raises(SdpError) as caught:
         parse(text)
     assert str(caught.value) == "Failed to parse SDP"
-    assert caught.value.detail == detail
+    assert caught.value.detail.partition(": '")[0] == detail
+
+
+def test_the_line_that_cannot_be_parsed_is_quoted() -> None:
+    with pytest.raises(SdpError) as caught:
+        parse(lines(*HEAD, "hello \x1b[2J" + "x" * 200, AUDIO))
+    assert caught.value.detail == rf"line 6: not an SDP line: 'hello \x1b[2J{'x' * 70}'"
 
 
 @pytest.mark.parametrize(
