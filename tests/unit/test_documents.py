@@ -17,7 +17,8 @@ from relay.dataplane import abi
 from relay.registry import MAX_BRANCHES
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = {path.name: path.read_text() for path in sorted([*ROOT.glob("*.md"), ROOT / "bench/README.md"])}
+PATHS = sorted([*ROOT.glob("*.md"), ROOT / "bench/README.md"])
+DOCUMENTS = {str(path.relative_to(ROOT)): path.read_text() for path in PATHS}
 FLAGS, HOUSE = DOCUMENTS["FLAGS.md"], DOCUMENTS["ARCHITECTURE.md"]
 ELSEWHERE = {"config-file", "config-section", "json", "wait", "quick", "rate", "against", "profile"}
 """Options that are not of the table: of `hairpin run` itself, of the operators' commands, and of the benches."""
@@ -43,9 +44,8 @@ def test_make_targets_exist(name: str) -> None:
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_files_exist(name: str) -> None:
-    of = ROOT / "bench" if name == "README.md" and DOCUMENTS[name].startswith("# Benches") else ROOT
     named = re.findall(r"`((?:bench|control|deploy|ebpf|relay|tests)/[\w./-]*)`|\b([A-Z]{4,}\.md)\b", DOCUMENTS[name])
-    assert [path for pair in named if (path := "".join(pair)) and not (of / path).exists()] == []
+    assert [path for pair in named if (path := "".join(pair)) and not (ROOT / path).exists()] == []
 
 
 def test_every_module_and_header_has_its_place_in_the_house() -> None:
