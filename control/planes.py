@@ -20,6 +20,7 @@ __all__ = ["Chosen", "Hearing", "choose"]
 
 log = logging.getLogger("hairpin")
 
+_SLOW = "XDP cannot be had, every packet goes through a socket: %s"
 _MODES = {"auto": "auto", "xdp": "native", "xdp-generic": "generic"}
 
 
@@ -59,14 +60,17 @@ async def choose(config: Config, addresses: tuple[str, ...], listener: Listener)
     if config.dataplane == "userspace":
         return await _userspace(config, addresses, listener, "sockets were asked for")
     loopback = [ip for ip in addresses if ip_address(ip).is_loopback]
-    if loopback and config.dataplane == "auto":
-        return await _userspace(config, addresses, listener, f"it does not serve the loopback address {loopback[0]}")
+    if loopback and config.dataplane == "auto" and not config.no_fallback:
+        reason = f"it does not serve the loopback address {loopback[0]}"
+        if len(loopback) < len(addresses):
+            log.warning(_SLOW, reason)
+        return await _userspace(config, addresses, listener, reason)
     try:
         return await _xdp(config, addresses, listener)
     except DataplaneError as error:
         if config.dataplane != "auto" or config.no_fallback:
             raise DataplaneError(f"{error}; or do without XDP: --dataplane=userspace") from error
-        log.warning("XDP cannot be had, every packet goes through a socket: %s", error)
+        log.warning(_SLOW, error)
         return await _userspace(config, addresses, listener, str(error))
 
 

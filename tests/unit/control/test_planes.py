@@ -67,6 +67,25 @@ def test_media_on_loopback_goes_through_sockets(address: str) -> None:
     assert described[1:] == [f"not XDP: it does not serve the loopback address {address}"]
 
 
+@pytest.mark.usefixtures("any_xdp")
+def test_one_loopback_address_keeps_the_others_from_xdp_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    async def briefly() -> None:
+        config = load(["--interface=192.0.2.1", "--interface=127.0.0.1", "--config-file=none"])
+        await (await choose(config, ("192.0.2.1", "127.0.0.1"), Hearing())).plane.close()
+
+    asyncio.run(briefly())
+    assert [record.levelname for record in caplog.records if "loopback address 127.0.0.1" in record.message] == [
+        "WARNING"
+    ]
+
+
+@pytest.mark.usefixtures("no_xdp")
+@pytest.mark.parametrize("address", ["127.0.0.1", "192.0.2.1"])
+def test_no_fallback_means_no_start_without_xdp(address: str) -> None:
+    with pytest.raises(DataplaneError, match="this host lacks it"):
+        chosen("--no-fallback", address=address)
+
+
 @pytest.mark.usefixtures("no_xdp")
 def test_without_xdp_sockets_are_taken_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     found, described = chosen(address="192.0.2.1")
