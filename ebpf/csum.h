@@ -69,7 +69,7 @@ static __always_inline bool is_partial(const struct packet *packet)
 	const struct udphdr *udp = packet->udp;
 	__u64 pseudo;
 
-	if (packet->is_ip6)
+	if (packet->ip6)
 		pseudo = csum_pseudo6(packet->ip6, udp->len);
 	else
 		pseudo = csum_pseudo(packet->ip->saddr, packet->ip->daddr, udp->len);

@@ -24,16 +24,14 @@
 struct packet {
 	void *end;
 	struct ethhdr *eth;
-	union {
-		struct iphdr *ip;
-		struct ipv6hdr *ip6;
-	};
+	struct iphdr *ip;
+	struct ipv6hdr *ip6;	/* the same if it is IPv6, or NULL. A pointer, for
+				 * Linux 6.1 forgets what bytes of the stack hold */
 	struct udphdr *udp;	/* NULL: a fragment, its ports may not show */
 	__u32 offset;		/* of the IP header in the frame */
 	__u32 total;		/* bytes from the IP header, no Ethernet padding */
 	__u32 payload;		/* bytes of UDP payload */
 	enum hp_counter fault;	/* why it goes no further if its port is ours */
-	bool is_ip6;
 };
 
 /* The lengths of a datagram that ends within packet->total. */
@@ -66,7 +64,7 @@ static __always_inline int parse_ip4(struct packet *packet)
 	if ((void *)(ip + 1) > packet->end || ip->version != 4 || ip->ihl < 5 ||
 	    ip->protocol != IPPROTO_UDP)
 		return XDP_PASS;
-	packet->is_ip6 = false;
+	packet->ip6 = NULL;
 	if (ip->frag_off & bpf_htons(IP_MF | IP_OFFSET))
 		return is_fragment(packet);
 	packet->udp = (void *)ip + ip->ihl * 4;
@@ -80,13 +78,12 @@ static __always_inline int parse_ip4(struct packet *packet)
 /* No extension headers: what has others than Fragment is no media. */
 static __always_inline int parse_ip6(struct packet *packet)
 {
-	struct ipv6hdr *ip = packet->ip6;
+	struct ipv6hdr *ip = (void *)packet->ip;
 	__u8 *next = (void *)(ip + 1);
 
 	if ((void *)(next + 1) > packet->end || ip->version != 6)
 		return XDP_PASS;
-	packet->is_ip6 = true;
-	barrier_var(packet->is_ip6); /* Linux 6.1 cannot tell it from the bits of a place */
+	packet->ip6 = ip;
 	if (ip->nexthdr == IPPROTO_FRAGMENT)
 		return *next == IPPROTO_UDP ? is_fragment(packet) : XDP_PASS;
 	packet->udp = (void *)next;

@@ -26,7 +26,7 @@
 /* Index of the local address the packet came to, -1 if it is none. */
 static __always_inline int arrived_at(const struct hp_host *table, const struct packet *packet)
 {
-	if (packet->is_ip6)
+	if (packet->ip6)
 		return local6_index((void *)&packet->ip6->daddr);
 	return local_index(table, packet->ip->daddr);
 }
@@ -36,7 +36,7 @@ static __always_inline void begin_turn(const struct packet *packet, struct turn 
 {
 	turn->sport = packet->udp->source;
 	turn->dport = packet->udp->dest;
-	if (packet->is_ip6) {
+	if (packet->ip6) {
 		turn->saddr = 0;
 		turn->from6 = (void *)&packet->ip6->saddr;
 		turn->ttl = packet->ip6->hop_limit;

@@ -106,7 +106,7 @@ static __always_inline int rewrite_ip6(struct xdp_md *ctx, struct packet *packet
 		.payload = packet->total - header,
 		.ttl = turn->ttl,
 		.tos = turn->tos,
-		.from_ip6 = packet->is_ip6,
+		.from_ip6 = packet->ip6 != NULL,
 		.to_ip6 = turn->from6 != NULL,
 		.local = control_address(turn->control),
 		.unsummed = !packet->udp->check || is_partial(packet),

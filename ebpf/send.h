@@ -43,7 +43,7 @@ static __always_inline int refuse_size(struct xdp_md *ctx, const struct packet *
 	struct hp_cold *c = bpf_map_lookup_elem(&cold, &turn->index);
 	__u32 length = packet->total < HP_COPY_LARGE ? packet->total : HP_COPY_LARGE;
 	__u64 fits = mtu + packet->total - departing_total(packet, turn, plain);
-	bool whole = packet->is_ip6 || packet->ip->frag_off & bpf_htons(IP_DF);
+	bool whole = packet->ip6 || packet->ip->frag_off & bpf_htons(IP_DF);
 
 	if (whole && c && within_budget(c))
 		copy_up(ctx, fits << 32 | HP_COPY_TOO_BIG, turn->index, length, packet->offset);
@@ -139,7 +139,7 @@ static __always_inline int send_as(struct xdp_md *ctx, struct packet *packet,
  */
 static __always_inline int send(struct xdp_md *ctx, struct packet *packet, const struct turn *turn)
 {
-	if (packet->is_ip6 || turn->from6)
+	if (packet->ip6 || turn->from6)
 		return send_as(ctx, packet, turn, false);
 	return send_as(ctx, packet, turn, true);
 }
@@ -148,7 +148,7 @@ static __always_inline int send(struct xdp_md *ctx, struct packet *packet, const
 static __always_inline int hand_over(struct xdp_md *ctx, struct packet *packet,
 				     const struct turn *turn)
 {
-	bool plain = !packet->is_ip6 && !turn->from6;
+	bool plain = !packet->ip6 && !turn->from6;
 	struct link link = {};
 
 	if (rewrite(ctx, packet, turn, plain) || !put_header(ctx, packet, turn, &link, false))
