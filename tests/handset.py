@@ -18,6 +18,8 @@ from tests.lab import Host, LabError
 
 SCENARIO = Path(__file__).parent / "scenarios" / "handset.xml"
 SIP_PORT = 5060
+BUSY = "60000"
+"""Milliseconds for which sipp may get no turn before it calls that an error."""
 PATIENCE = 10.0
 """Seconds to wait for what must come."""
 
@@ -52,6 +54,7 @@ class Handset:
             *("sipp", "-sf", str(SCENARIO), "-i", bracketed(address), "-p", str(SIP_PORT), "-rsa", str(proxy)),
             *("-key", "me", self.name, "-nd", "-nostdin", "-trace_logs", "-log_file", str(self.log)),
             *("-trace_err", "-error_file", str(self.errors)),
+            *("-watchdog_minor_threshold", BUSY, "-watchdog_major_threshold", BUSY),
             cwd=host.folder,
         )
         until = time.monotonic() + PATIENCE

@@ -41,7 +41,7 @@ class Line:
     # -- its SDP, and that of the other side
 
     def audio(self, *attributes: str, version: int = 1, ip: str = "") -> str:
-        """SDP of a telephone that talks on this line, or holds it in the way of RFC 2543, its `ip` being 0.0.0.0."""
+        """SDP of a telephone that talks on this line; an `ip` of 0.0.0.0 holds it in the way of RFC 2543."""
         more = ("a=rtpmap:0 PCMU/8000", *(f"a={attribute}" for attribute in attributes))
         return self._sdp(version, f"m=audio {self.local.port} RTP/AVP 0", *more, ip=ip)
 

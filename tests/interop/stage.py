@@ -116,9 +116,9 @@ class Stage:
 
     # -- calls
 
-    def call(self, caller: Handset, callee: Handset, uri: str = "") -> Call:
-        """A call that was dialled and answered, with lines of both sides."""
-        call = Call(self, caller, callee, uri or callee.uri)
+    def call(self, caller: Handset, callee: Handset, uri: str = "", ip: str = "") -> Call:
+        """A call that was dialled and answered, with lines of both sides; the caller takes `ip` for its address."""
+        call = Call(self, caller, callee, uri or callee.uri, ip)
         call.second.order("RING")
         call.first.expect("180")
         call.answer()
@@ -170,9 +170,9 @@ def held(relay: Relay) -> tuple[int, int, int]:
 class Call:
     """A call between two telephones, `first` and `one` on the caller's side."""
 
-    def __init__(self, stage: Stage, caller: Handset, callee: Handset, uri: str) -> None:
+    def __init__(self, stage: Stage, caller: Handset, callee: Handset, uri: str, ip: str = "") -> None:
         self.one, self.other = stage.line(caller), stage.line(callee)
-        self.first: Dialogue = caller.dial(uri, self.one.audio())
+        self.first: Dialogue = caller.dial(uri, self.one.audio(ip=ip))
         self.second, offer = callee.invited(self.first.call_id)
         self.other.follow(offer)
 

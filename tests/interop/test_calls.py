@@ -15,6 +15,9 @@ ONE_FOR_ALL = "replace-origin"
 ONE_FOR_EACH = "replace-origin via-branch=auto-next"
 """Flags by which all telephones that ring share the ports of a call, and by which each has its own."""
 
+INSIDE = "192.168.77.7"
+"""What a telephone behind NAT takes for its address; nothing leads there."""
+
 
 def sister(stage: Stage) -> Handset:
     """A second callee."""
@@ -71,13 +74,32 @@ def test_a_call_is_held_by_an_address_of_zeros(stage: Stage) -> None:
     call.hang_up()
 
 
-def test_a_caller_moves_to_another_port(stage: Stage) -> None:
+@pytest.mark.parametrize("host", ["caller", "sister"])
+def test_a_caller_moves_to_another_place(stage: Stage, host: str) -> None:
+    """As its own address changes, or as it is transferred to another telephone."""
     stage.kamailio(stage.relay().ng)
     call = stage.call(stage.caller, stage.callee)
     talk(call.one, call.other)
-    left, call.one = call.one, stage.line(stage.caller)
+    left, call.one = call.one, stage.line(stage.caller if host == "caller" else sister(stage))
     call.offer(call.one.audio(version=2), call.other.audio())
     talk(call.one, call.other, left)
+    call.hang_up()
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_a_caller_behind_nat_is_found_by_its_first_packets(stage: Stage, plane: str) -> None:
+    stage.kamailio(stage.relay(f"--dataplane={plane}").ng)
+    call = stage.call(stage.caller, stage.callee, ip=INSIDE)
+    talk(call.one, call.other)
+    call.hang_up()
+
+
+def test_a_caller_behind_nat_is_found_by_its_signalling(stage: Stage) -> None:
+    """It need not speak first, as its NAT keeps ports."""
+    stage.kamailio(stage.relay().ng, flags=f"{ONE_FOR_ALL} SIP-source-address")
+    call = stage.call(stage.caller, stage.callee, ip=INSIDE)
+    carries(call.other, call.one, call.other.speech())
+    talk(call.one, call.other)
     call.hang_up()
 
 
