@@ -5,8 +5,9 @@
  *	parse		parse.h		a UDP datagram, IPv4 or IPv6, behind
  *					tags or not (vlan.h)?
  *	find		find.h		to a port of ours: its rule
- *	admit		admit.h		rate, source (learn.h; ip6.h), counters,
- *					what it is (classify.h), RTP (quality.h)
+ *	admit		admit.h		rate, source (learn.h, stand.h; ip6.h),
+ *					counters, what it is (classify.h), RTP
+ *					(quality.h)
  *	treat		treat.h		media that is blocked or silenced
  *	turn_round	rewrite.h	from our other port, to the other party;
  *					if that is a port of ours, its rule next

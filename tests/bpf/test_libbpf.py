@@ -93,8 +93,9 @@ class TestVerifier:
         assert caught.value.errno == errno.EACCES
         assert "processed" in caught.value.log
 
-    def test_the_program_is_far_from_the_limit(self, program: Object) -> None:
-        assert program.program("hairpin").verified_instructions() < 250_000
+    @pytest.mark.parametrize("name", ["hairpin", "reassembled"])
+    def test_the_programs_are_far_from_the_limit(self, program: Object, name: str) -> None:
+        assert program.program(name).verified_instructions() < 250_000
 
 
 class TestMaps:
