@@ -8,15 +8,22 @@ from relay.types import Endpoint
 from tests.handset import Handset
 from tests.interop.stage import PROXY6, RELAY6, Call, Stage, held
 from tests.line import carries, fax, relay_of, silent, talk
-from tests.peers import SIP_PORT
+from tests.peers import SIP_PORT, Relay
 
-PLANES = ["xdp", "userspace"]
+on_both_planes = pytest.mark.parametrize("plane", ["xdp", "userspace"], scope="module")
 ONE_FOR_ALL = "replace-origin"
 ONE_FOR_EACH = "replace-origin via-branch=auto-next"
 """Flags by which all telephones that ring share the ports of a call, and by which each has its own."""
 
 INSIDE = "192.168.77.7"
 """What a telephone behind NAT takes for its address; nothing leads there."""
+
+
+def serve(stage: Stage, plane: str = "xdp", flags: str = ONE_FOR_ALL) -> Relay:
+    """A relay and a Kamailio that serve both families."""
+    relay = stage.relay(f"--interface={RELAY6}", f"--dataplane={plane}")
+    stage.kamailio(relay.ng, addresses=(stage.proxy.ip, PROXY6), flags=flags)
+    return relay
 
 
 def sister(stage: Stage) -> Handset:
@@ -29,9 +36,9 @@ def modern(stage: Stage) -> Handset:
     return stage.handset("modern", "fd99::7", proxy=Endpoint(PROXY6, SIP_PORT))
 
 
-@pytest.mark.parametrize("plane", PLANES)
+@on_both_planes
 def test_a_call_is_forwarded_both_ways_until_it_ends(stage: Stage, plane: str) -> None:
-    stage.kamailio(stage.relay(f"--dataplane={plane}").ng)
+    serve(stage, plane)
     call = stage.call(stage.caller, stage.callee)
     talk(call.one, call.other)
     call.hang_up(back=True)
@@ -39,7 +46,7 @@ def test_a_call_is_forwarded_both_ways_until_it_ends(stage: Stage, plane: str) -
 
 @pytest.mark.parametrize("back", [False, True], ids=["by the caller", "by the callee"])
 def test_a_call_is_held_and_resumed(stage: Stage, back: bool) -> None:
-    stage.kamailio(stage.relay().ng)
+    serve(stage)
     call = stage.call(stage.caller, stage.callee)
     talk(call.one, call.other)
     before = call.one.towards, call.other.towards
@@ -63,7 +70,7 @@ def test_a_call_is_held_and_resumed(stage: Stage, back: bool) -> None:
 
 def test_a_call_is_held_by_an_address_of_zeros(stage: Stage) -> None:
     """RFC 2543's way; who is held learns nothing of it but that it is not to send."""
-    stage.kamailio(stage.relay().ng)
+    serve(stage)
     call = stage.call(stage.caller, stage.callee)
     before = call.one.towards, call.other.towards
     offered, _ = call.offer(call.one.audio(version=2, ip="0.0.0.0"), call.other.audio("inactive", version=2))
@@ -77,7 +84,7 @@ def test_a_call_is_held_by_an_address_of_zeros(stage: Stage) -> None:
 @pytest.mark.parametrize("host", ["caller", "sister"])
 def test_a_caller_moves_to_another_place(stage: Stage, host: str) -> None:
     """As its own address changes, or as it is transferred to another telephone."""
-    stage.kamailio(stage.relay().ng)
+    serve(stage)
     call = stage.call(stage.caller, stage.callee)
     talk(call.one, call.other)
     left, call.one = call.one, stage.line(stage.caller if host == "caller" else sister(stage))
@@ -86,9 +93,9 @@ def test_a_caller_moves_to_another_place(stage: Stage, host: str) -> None:
     call.hang_up()
 
 
-@pytest.mark.parametrize("plane", PLANES)
+@on_both_planes
 def test_a_caller_behind_nat_is_found_by_its_first_packets(stage: Stage, plane: str) -> None:
-    stage.kamailio(stage.relay(f"--dataplane={plane}").ng)
+    serve(stage, plane)
     call = stage.call(stage.caller, stage.callee, ip=INSIDE)
     talk(call.one, call.other)
     call.hang_up()
@@ -96,16 +103,17 @@ def test_a_caller_behind_nat_is_found_by_its_first_packets(stage: Stage, plane: 
 
 def test_a_caller_behind_nat_is_found_by_its_signalling(stage: Stage) -> None:
     """It need not speak first, as its NAT keeps ports."""
-    stage.kamailio(stage.relay().ng, flags=f"{ONE_FOR_ALL} SIP-source-address")
+    serve(stage, flags=f"{ONE_FOR_ALL} SIP-source-address")
     call = stage.call(stage.caller, stage.callee, ip=INSIDE)
     carries(call.other, call.one, call.other.speech())
     talk(call.one, call.other)
     call.hang_up()
 
 
-@pytest.mark.parametrize(("plane", "back"), [("xdp", False), ("xdp", True), ("userspace", True)])
+@on_both_planes
+@pytest.mark.parametrize("back", [False, True], ids=["by the caller", "by the callee"])
 def test_a_call_becomes_a_fax_and_a_call_again(stage: Stage, plane: str, back: bool) -> None:
-    stage.kamailio(stage.relay(f"--dataplane={plane}").ng)
+    serve(stage, plane)
     call = stage.call(stage.caller, stage.callee)
     talk(call.one, call.other)
     asking, asked = (call.other, call.one) if back else (call.one, call.other)
@@ -123,7 +131,7 @@ def test_a_call_becomes_a_fax_and_a_call_again(stage: Stage, plane: str, back: b
 
 def test_a_fax_machine_with_ports_of_its_own_for_it(stage: Stage) -> None:
     """Both sides take the fax elsewhere than they talked, and go back."""
-    stage.kamailio(stage.relay().ng)
+    serve(stage)
     call = stage.call(stage.caller, stage.callee)
     talk(call.one, call.other)
     talking = call.one, call.other
@@ -138,7 +146,7 @@ def test_a_fax_machine_with_ports_of_its_own_for_it(stage: Stage) -> None:
 
 
 def test_a_call_goes_on_where_a_fax_is_refused(stage: Stage) -> None:
-    stage.kamailio(stage.relay().ng)
+    serve(stage)
     call = stage.call(stage.caller, stage.callee)
     talk(call.one, call.other)
     call.refused(stage.line(stage.callee).fax(), back=True)
@@ -148,8 +156,7 @@ def test_a_call_goes_on_where_a_fax_is_refused(stage: Stage) -> None:
 
 @pytest.mark.parametrize("flags", [ONE_FOR_ALL, ONE_FOR_EACH], ids=["shared ports", "branches"])
 def test_two_telephones_ring_and_one_answers(stage: Stage, flags: str) -> None:
-    relay = stage.relay()
-    stage.kamailio(relay.ng, flags=flags)
+    serve(stage, flags=flags)
     for handset in (stage.callee, sister(stage)):
         handset.login(f"sip:desk@{stage.proxy}")
     call = Call(stage, stage.caller, stage.callee, f"sip:desk@{stage.proxy}")
@@ -167,7 +174,7 @@ def test_two_telephones_ring_and_one_answers(stage: Stage, flags: str) -> None:
 
 
 def test_one_telephone_declines_and_the_other_answers(stage: Stage) -> None:
-    stage.kamailio(stage.relay().ng)
+    serve(stage)
     for handset in (stage.callee, sister(stage)):
         handset.login(f"sip:desk@{stage.proxy}")
     call = Call(stage, stage.caller, stage.callee, f"sip:desk@{stage.proxy}")
@@ -181,8 +188,7 @@ def test_one_telephone_declines_and_the_other_answers(stage: Stage) -> None:
 
 @pytest.mark.parametrize("answers", ["callee", "modern"])
 def test_telephones_of_both_families_ring_and_one_answers(stage: Stage, answers: str) -> None:
-    relay = stage.relay(f"--interface={RELAY6}")
-    stage.kamailio(relay.ng, addresses=(stage.proxy.ip, PROXY6), flags=ONE_FOR_EACH)
+    relay = serve(stage, flags=ONE_FOR_EACH)
     desk = {"callee": stage.callee, "modern": modern(stage)}
     for handset in desk.values():
         handset.login(f"sip:desk@{handset.proxy}")
@@ -199,7 +205,7 @@ def test_telephones_of_both_families_ring_and_one_answers(stage: Stage, answers:
 
 
 def test_early_media_of_one_telephone_gives_way_to_the_one_that_answers(stage: Stage) -> None:
-    stage.kamailio(stage.relay().ng, flags=ONE_FOR_EACH)
+    serve(stage, flags=ONE_FOR_EACH)
     for handset in (stage.callee, sister(stage)):
         handset.login(f"sip:desk@{stage.proxy}")
     call = Call(stage, stage.caller, stage.callee, f"sip:desk@{stage.proxy}")
@@ -217,8 +223,7 @@ def test_early_media_of_one_telephone_gives_way_to_the_one_that_answers(stage: S
 
 @pytest.mark.parametrize("flags", [ONE_FOR_ALL, ONE_FOR_EACH], ids=["shared ports", "branches"])
 def test_a_caller_gives_up_while_two_telephones_ring(stage: Stage, flags: str) -> None:
-    relay = stage.relay()
-    stage.kamailio(relay.ng, flags=flags)
+    relay = serve(stage, flags=flags)
     for handset in (stage.callee, sister(stage)):
         handset.login(f"sip:desk@{stage.proxy}")
     call = Call(stage, stage.caller, stage.callee, f"sip:desk@{stage.proxy}")
@@ -233,10 +238,9 @@ def test_a_caller_gives_up_while_two_telephones_ring(stage: Stage, flags: str) -
     call.first.expect("487")
 
 
-@pytest.mark.parametrize("plane", PLANES)
+@on_both_planes
 def test_a_caller_of_ipv4_talks_to_a_callee_of_ipv6(stage: Stage, plane: str) -> None:
-    relay = stage.relay(f"--interface={RELAY6}", f"--dataplane={plane}")
-    stage.kamailio(relay.ng, addresses=(stage.proxy.ip, PROXY6))
+    relay = serve(stage, plane)
     call = stage.call(stage.caller, modern(stage))
     assert (relay_of(call.one), relay_of(call.other)) == (relay.ng.ip, RELAY6)
     talk(call.one, call.other)
@@ -250,8 +254,7 @@ def test_a_caller_of_ipv4_talks_to_a_callee_of_ipv6(stage: Stage, plane: str) ->
 
 
 def test_a_caller_of_ipv6_talks_to_a_callee_of_ipv4(stage: Stage) -> None:
-    relay = stage.relay(f"--interface={RELAY6}")
-    stage.kamailio(relay.ng, addresses=(stage.proxy.ip, PROXY6))
+    relay = serve(stage)
     call = stage.call(modern(stage), stage.callee)
     assert (relay_of(call.one), relay_of(call.other)) == (RELAY6, relay.ng.ip)
     talk(call.one, call.other)
