@@ -36,6 +36,12 @@ def modern(stage: Stage) -> Handset:
     return stage.handset("modern", "fd99::7", proxy=Endpoint(PROXY6, SIP_PORT))
 
 
+def directions(relay: Relay) -> set[str]:
+    """What an operator is shown of the directions of a relay's media."""
+    shown = [relay.operator("show", call=call["call_id"])[0] for call in relay.operator("list")]
+    return {media["direction"] for call in shown for leg in call["legs"] for media in leg["media"]}
+
+
 @on_both_planes
 def test_a_call_is_forwarded_both_ways_until_it_ends(stage: Stage, plane: str) -> None:
     serve(stage, plane)
@@ -46,7 +52,7 @@ def test_a_call_is_forwarded_both_ways_until_it_ends(stage: Stage, plane: str) -
 
 @pytest.mark.parametrize("back", [False, True], ids=["by the caller", "by the callee"])
 def test_a_call_is_held_and_resumed(stage: Stage, back: bool) -> None:
-    serve(stage)
+    relay = serve(stage)
     call = stage.call(stage.caller, stage.callee)
     talk(call.one, call.other)
     before = call.one.towards, call.other.towards
@@ -57,12 +63,14 @@ def test_a_call_is_held_and_resumed(stage: Stage, back: bool) -> None:
     )
     assert "a=sendonly\r\n" in offered
     assert "a=recvonly\r\n" in answered
+    assert directions(relay) == {"sendonly", "recvonly"}
     carries(holding, held_line, holding.speech())
     silent(call.one, call.other)
 
     offered, answered = call.offer(holding.audio(version=3), held_line.audio(version=3), back=back)
     assert "a=sendrecv\r\n" in offered
     assert "a=sendrecv\r\n" in answered
+    assert directions(relay) == {"sendrecv"}
     assert (call.one.towards, call.other.towards) == before
     talk(call.one, call.other)
     call.hang_up()
@@ -259,3 +267,15 @@ def test_a_caller_of_ipv6_talks_to_a_callee_of_ipv4(stage: Stage) -> None:
     assert (relay_of(call.one), relay_of(call.other)) == (RELAY6, relay.ng.ip)
     talk(call.one, call.other)
     call.hang_up(back=True)
+
+
+@on_both_planes
+def test_a_call_that_an_operator_terminates_is_forwarded_no_more(stage: Stage, plane: str) -> None:
+    """Its packets meet a closed port, and the telephones' BYE finds no call."""
+    relay = serve(stage, plane)
+    call = stage.call(stage.caller, stage.callee)
+    talk(call.one, call.other)
+    relay.operator("terminate", call=call.first.call_id)
+    call.one.send(call.one.speech())
+    silent(call.one, call.other)
+    call.hang_up()

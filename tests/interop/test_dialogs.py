@@ -1,4 +1,4 @@
-"""What a dialogue does besides talking: re-INVITEs in the middle of it, and a caller that gives up."""
+"""Several dialogues at once that do more than talk: re-INVITEs in the middle of speech, and offers that come late."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.lab import Lab, Network
-from tests.media import PERIOD, REPORT_PERIOD
+from tests.lab import Network
+from tests.media import PERIOD
 from tests.peers import Relay, start_kamailio
 from tests.telephones import Telephones
 
@@ -56,45 +56,3 @@ def test_media_flows_where_the_offer_comes_with_the_200_and_the_answer_with_the_
             assert set(other.sources) == {other.remote_rtp}
             assert other.rtp_received == one.rtp_sent == one.rtp_received == other.rtp_sent
     assert ends(lambda: relay.operator("list") or relay.operator("rules"), DELETE_DELAY + 5)
-
-
-def test_a_call_on_hold_is_shown_as_such_and_goes_on_after_it(network: Network, relay: Relay) -> None:
-    seen: list[set[str]] = []
-
-    def look() -> None:
-        shown = [relay.operator("show", call=call["call_id"])[0] for call in relay.operator("list")]
-        directions = {media["direction"] for call in shown for leg in call["legs"] for media in leg["media"]}
-        if directions and (not seen or seen[-1] != directions):
-            seen.append(directions)
-
-    with Telephones(network, calls=1, seconds=SECONDS) as telephones:
-        telephones.dial("reinvite", pauses=3, direction="sendonly")
-        telephones.wait(look)
-        ((caller, callee),) = telephones.pairs()
-        assert callee.rtp_received == caller.rtp_sent
-        assert caller.remote_rtp == telephones.caller.answers.popitem()[1][-1]
-    assert {"sendonly", "recvonly"} in seen
-    assert seen[-1] == {"sendrecv"}
-
-
-def test_a_cancelled_call_leaves_nothing_behind(network: Network, relay: Relay) -> None:
-    with Telephones(network, calls=CALLS, seconds=REPORT_PERIOD) as telephones:
-        telephones.dial("cancel", "ringing")
-        assert ends(lambda: len(relay.operator("list")) < CALLS, 10)
-        telephones.wait()
-        assert telephones.pairs() == []
-    assert ends(lambda: relay.operator("list") or relay.operator("rules"), DELETE_DELAY + 5)
-
-
-def test_a_terminated_call_forwards_no_more(lab: Lab, network: Network, relay: Relay) -> None:
-    with Telephones(network, calls=1, seconds=SECONDS) as telephones:
-        telephones.dial()
-        assert ends(lambda: telephones.follow() and not telephones.pairs(), 10)
-        ((caller, callee),) = telephones.pairs()
-        assert ends(lambda: callee.rtp_received < 50, 10)
-        relay.operator("terminate", call=relay.operator("list")[0]["call_id"])
-        heard = callee.rtp_received
-        assert ends(lambda: caller.rtp_sent < heard + 50, 10)
-        assert callee.rtp_received <= heard + 2
-        assert caller.refused == 0
-        telephones.wait()
