@@ -415,9 +415,12 @@ class Call:
 
 
 def family(descriptions: Sequence[MediaDescription], signal: Signal) -> int:
-    """The IP version of the sender's media, 0 where it has none; a hold to 0.0.0.0 says nothing of it."""
+    """The IP version of the sender's media, 0 where it has none.
+
+    A hold to 0.0.0.0 says nothing of it, as parties of both families write that.
+    """
     for description in descriptions:
-        if description.rtp is not None and not description.held:
+        if description.rtp is not None and not (description.held and version(description.rtp.ip) == 4):
             sourced = signal.received_from if signal.sip_source else None
             return version(sourced or description.rtp.ip)
     return 0

@@ -121,7 +121,7 @@ _REPLACE: dict[str, Act] = {
 _ICE: dict[str, Act] = {
     "remove": takers.switch("remove_ice"),
     "default": takers.switch("remove_ice", False),
-    **dict.fromkeys(("optional", "trickle", "ice2"), takers.nothing),
+    **dict.fromkeys(("trickle", "ice2"), takers.nothing),
     **{word: takers.warn(text) for word, text in unserved.ICE.items()},
 }
 _MUX: dict[str, Act] = {word: takers.mux(word) for word in ("offer", "require", "demux", "accept", "reject")}

@@ -178,8 +178,10 @@ class _CallReport:
         )
         codec = _codec(mine, self.state(mine.rtp))
         more = entry("codec", write(codec)) if codec is not None else ""
+        said = mine.description if mine.description is not None else theirs.description
+        kind = line.kind or (said.kind if said is not None else "")
         protocol = mine.description.protocol if mine.description is not None else line.protocol
-        return _MEDIA.fill(mine.index + 1, _word(line.kind), _word(protocol), flags, f"l{streams}e", more=more)
+        return _MEDIA.fill(mine.index + 1, _word(kind), _word(protocol), flags, f"l{streams}e", more=more)
 
     def state(self, stream: Stream) -> StreamState:
         return self.states.get(stream.local, _NOTHING) if stream.local is not None else _NOTHING

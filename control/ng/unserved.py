@@ -15,6 +15,7 @@ _CANDIDATES = "the sender's candidates are replaced by the relay's own, and chec
 
 ICE = {
     "force": f"ICE=force: no ICE is made for a party whose peer has none; {_CANDIDATES}",
+    "optional": f"ICE=optional: no ICE is made for a party whose peer has none; {_CANDIDATES}",
     "force-relay": f"ICE=force-relay: {_CANDIDATES}",
     "lite-forward": f"ICE=lite-forward: {_CANDIDATES}",
     "lite-backward": f"ICE=lite-backward: {_CANDIDATES}",

@@ -230,12 +230,14 @@ def _describe(session: SessionDescription, section: MediaSection, number: int) -
     unknown = unspecified and ice and section.port == DISCARD
     held = unspecified and not unknown
     is_rtp = section.is_rtp
+    rtp = None if unknown else Endpoint(address, section.port)
+    rtcp = _rtcp(section, address) if is_rtp and not unknown else None
     return MediaDescription(
         section.kind,
         section.protocol,
-        None if unknown else Endpoint(address, section.port),
-        _rtcp(section, address) if is_rtp and not unknown else None,
-        is_rtp and section.attributes.rtcp_mux,
+        rtp,
+        rtcp,
+        is_rtp and (section.attributes.rtcp_mux or (section.attributes.rtcp is not None and rtcp == rtp)),
         HELD_DIRECTION.get(direction, direction) if held else direction,
         False,
         held,
@@ -245,7 +247,10 @@ def _describe(session: SessionDescription, section: MediaSection, number: int) -
 
 
 def _rtcp(section: MediaSection, address: str) -> Endpoint | None:
-    """Where RTCP goes when it is not muxed. An a=rtcp that cannot be read counts as absent."""
+    """Where RTCP goes when it is not muxed: muxed is also who names its RTP port for it.
+
+    An a=rtcp that cannot be read counts as absent.
+    """
     if section.attributes.rtcp is not None:
         fields = section.attributes.rtcp.split()
         port = number_of(fields[0], 65_535) if fields else None

@@ -89,6 +89,11 @@ def test_a_hold_to_nowhere_says_nothing_of_families(stage: Stage) -> None:
     assert stage.ports() == before
 
 
+def test_a_hold_to_nowhere_in_ipv6_is_one_of_ipv6(stage: Stage) -> None:
+    stage.offer([audio(Endpoint("::", 4000), held=True, direction=Direction.SENDONLY)])
+    assert addresses(stage) == (HOST6, HOST6)
+
+
 def test_a_family_that_is_not_there_is_warned_of() -> None:
     stage = Stage()
     assert stage.offer(signal=Signal(family=6)).warnings == [f"no interface has an IPv6 address: {HOST} is used"]

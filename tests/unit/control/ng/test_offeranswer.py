@@ -152,6 +152,7 @@ def test_a_fragment_passes_without_candidates_and_without_a_call(stage: Stage) -
     ("keys", "protocol", "warning"),
     [
         ({"ICE": "force"}, "RTP/AVP", "ICE=force: no ICE is made"),
+        ({"ICE": "optional"}, "RTP/AVP", "ICE=optional: no ICE is made"),
         ({"SDES": ["off"]}, "RTP/AVP", None),
         ({"SDES": ["off"], "DTLS": "off"}, "RTP/SAVP", "SDES: keys, fingerprints and setup"),
         ({"transport_protocol": "RTP/AVP"}, "RTP/SAVP", "transport-protocol RTP/AVP is not made from RTP/SAVP"),

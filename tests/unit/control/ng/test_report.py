@@ -65,6 +65,14 @@ def test_the_keys_of_a_media(stage: Stage) -> None:
     assert len(media[0]["streams"]) == 2
 
 
+def test_a_media_without_ports_has_its_type() -> None:
+    stage = Stage()
+    rejected, past = audio(ALICE, kind="video", rejected=True), audio(ALICE, kind="message", protocol="TCP/MSRP")
+    stage.offer([audio(ALICE), rejected, past])
+    for leg in stage.command("query", call_id="c1")["tags"].values():
+        assert [media["type"] for media in leg["medias"]] == ["audio", "video", "message"]
+
+
 def test_the_keys_of_a_stream(stage: Stage) -> None:
     a, _ = stage.ports()
     seen = Endpoint(ALICE.ip, 61000)

@@ -139,6 +139,14 @@ def test_where_rtcp_goes(attribute: str, rtcp: Endpoint) -> None:
     assert media.rtcp_mux is (attribute == "a=rtcp-mux")
 
 
+@pytest.mark.parametrize(
+    ("attribute", "muxed"),
+    [("a=rtcp:4000", True), ("a=rtcp:4000 IN IP4 10.0.0.1", True), ("a=rtcp:4000 IN IP4 10.0.0.9", False)],
+)
+def test_who_names_its_rtp_port_for_rtcp_has_one_for_both(attribute: str, muxed: bool) -> None:
+    assert only(lines(*HEAD, AUDIO, attribute)).rtcp_mux is muxed
+
+
 def test_the_highest_port_leaves_none_for_rtcp() -> None:
     media = only(lines(*HEAD, "m=audio 65535 RTP/AVP 0"))
     assert (media.rtp, media.rtcp) == (Endpoint("10.0.0.1", 65535), None)
