@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final
 
-from relay.call import Call, Media, Mux, Stream
+from relay.call import Call, Media, Stream
+from relay.media import OFF
 from relay.types import Carries, Endpoint, PayloadType, Rule, Treatment
 
 __all__ = ["Rules", "Screen", "clocks", "difference", "events", "fills", "refusal", "rules", "treated"]
@@ -16,8 +18,11 @@ Clocks = tuple[tuple[int, int], ...]
 Network = IPv4Network | IPv6Network
 
 _BROADCAST = IPv4Address("255.255.255.255")
-_BOTH = Carries.RTP | Carries.RTCP
-_RTCP = Carries.RTCP, Carries.RTCP
+# An Enum's members are found by a search, at each time of asking.
+_PASS: Final = Treatment.PASS
+_RTP: Final = Carries.RTP
+_BOTH: Final = Carries.RTP | Carries.RTCP
+_RTCP: Final = (Carries.RTCP, Carries.RTCP)
 _NO_CLOCK = frozenset({"telephone-event", "cn"})
 _COMFORT_NOISE = 13
 _CLOCKS_PER_RULE = 4
@@ -111,7 +116,7 @@ def rules(call: Call) -> Rules:
     """The rules of all ports of a call, by port: what the data plane is to hold for it."""
     found: Rules = {}
     one, other = call.legs
-    treated = one.treatment is not Treatment.PASS or other.treatment is not Treatment.PASS
+    treated = one.treatment is not _PASS or other.treatment is not _PASS
     for first, second in zip(one.medias, other.medias, strict=True):
         if first.port is None:
             continue
@@ -148,8 +153,8 @@ def _section(found: Rules, call: Call, first: Media, second: Media) -> None:
         return
     # The receiver chooses the numbers of payload types (RFC 3264 section 5.1), once it has spoken.
     up, down = clocks(_types(second, first)), clocks(_types(first, second))
-    one, other = first.mux is not Mux.OFF, second.mux is not Mux.OFF
-    carries = _BOTH if one else Carries.RTP, _BOTH if other else Carries.RTP
+    one, other = first.mux is not OFF, second.mux is not OFF
+    carries = _BOTH if one else _RTP, _BOTH if other else _RTP
     split = one and not other, other and not one
     parties = first.rtp, second.rtp
     _mirrored(found, call, parties, parties, carries, (up, down), split)
@@ -197,8 +202,8 @@ def _mirrored(
 
 def treated(rule: Rule, treatment: Treatment, payload_types: tuple[PayloadType, ...]) -> Rule:
     """A rule under a treatment; media that is not RTP can be blocked and nothing else."""
-    if treatment is Treatment.PASS or (rule.carries is Carries.OPAQUE and treatment is not Treatment.BLOCK):
-        return rule._replace(treatment=Treatment.PASS, event_types=(), fills=())
+    if treatment is _PASS or (rule.carries is Carries.OPAQUE and treatment is not Treatment.BLOCK):
+        return rule._replace(treatment=_PASS, event_types=(), fills=())
     return rule._replace(treatment=treatment, event_types=events(payload_types), fills=fills(payload_types))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from relay.interfaces import Places
 from relay.media import Media
 from relay.ports import Interface
@@ -11,6 +13,7 @@ from relay.types import Treatment
 __all__ = ["NO_TREATMENTS", "Leg", "strongest", "switched"]
 
 NO_TREATMENTS: frozenset[Treatment] = frozenset()
+_PASS: Final = Treatment.PASS  # an Enum's members are found by a search, at each time of asking
 _BY_STRENGTH = (Treatment.BLOCK, Treatment.SILENCE, Treatment.BLOCK_EVENTS)
 
 
@@ -44,7 +47,7 @@ class Leg:
         """Whatever the control plane remembers of this party; nothing in here reads it."""
         self.treatments = NO_TREATMENTS
         """What was ordered for the media of this party alone."""
-        self.treatment = Treatment.PASS
+        self.treatment = _PASS
         """What becomes of its media."""
 
     @property
@@ -77,4 +80,4 @@ def switched(treatments: frozenset[Treatment], treatment: Treatment, on: bool) -
 
 def strongest(treatments: frozenset[Treatment]) -> Treatment:
     """What becomes of media that several treatments were ordered for."""
-    return next((one for one in _BY_STRENGTH if one in treatments), Treatment.PASS)
+    return next((one for one in _BY_STRENGTH if one in treatments), _PASS)

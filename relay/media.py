@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import Final
 
 from relay.ports import Interface
 from relay.quality import Heard
@@ -62,6 +63,13 @@ class Mux(enum.Enum):
     ON = "on"
 
     __hash__ = object.__hash__
+
+
+# An Enum's members are found by a search, at each time of asking; these are met many times in every offer and answer.
+OFF: Final = Mux.OFF
+OFFERED: Final = Mux.OFFERED
+ON: Final = Mux.ON
+_DELAYED: Final = Learning.DELAYED
 
 
 class Held:
@@ -127,7 +135,7 @@ class Stream:
         self.refusal: str | None = None
         """Why nothing is sent there."""
         self.preferred: str | None = None
-        self.learning = Learning.DELAYED
+        self.learning = _DELAYED
         self.epoch = 0
         self.observed: Endpoint | None = None
         """Where the data plane last said the party sends from, in this epoch."""
@@ -190,7 +198,7 @@ class Media:
         """The even port of the pair."""
         self.interface: Interface | None = None
         """Where the pair is."""
-        self.mux = Mux.OFF
+        self.mux = OFF
         self.mux_follows = False
         """The other party's answer to what this one offered decides about it."""
         self.rtp = Stream()
@@ -241,7 +249,7 @@ class Media:
         """Use no pair any more."""
         self.port = self.interface = self.rtp.local = self.rtcp.local = self.shown_rtp = self.shown_rtcp = None
         self.rtp.known = self.rtcp.known = None
-        self.mux, self.mux_follows = Mux.OFF, False
+        self.mux, self.mux_follows = OFF, False
 
     def moved(self, description: MediaDescription, endpoint: Endpoint | None) -> bool:
         """Whether an offer moves the party, so that the other one is shown a new pair."""
@@ -260,33 +268,33 @@ class Media:
         """This party offers, with mux or without; `words` of the proxy. Whether the other party is offered it."""
         self.mux_follows = False
         if not offered:
-            self.mux = Mux.OFF if self.mux is Mux.OFF else Mux.OFFERED
+            self.mux = OFF if self.mux is OFF else OFFERED
         elif "reject" in words:
-            self.mux = Mux.OFF
+            self.mux = OFF
         elif "demux" in words or "accept" in words:
-            self.mux = Mux.ON
+            self.mux = ON
         else:
             self.mux_follows = True
-            self.mux = Mux.ON if self.mux is Mux.ON else Mux.OFFERED
-        passes = (offered or other.mux is Mux.ON) and "demux" not in words
+            self.mux = ON if self.mux is ON else OFFERED
+        passes = (offered or other.mux is ON) and "demux" not in words
         onward = passes or "offer" in words or "require" in words
         if "require" in words:
-            other.mux = Mux.ON
+            other.mux = ON
         elif onward:
-            other.mux = Mux.ON if other.mux is Mux.ON else Mux.OFFERED
-        elif other.mux is not Mux.OFF:
-            other.mux = Mux.OFFERED
-        self.line.one_port = self.line.one_port and self.mux is other.mux is Mux.ON
+            other.mux = ON if other.mux is ON else OFFERED
+        elif other.mux is not OFF:
+            other.mux = OFFERED
+        self.line.one_port = self.line.one_port and self.mux is other.mux is ON
         return onward
 
     def answer_mux(self, offerer: Media, accepted: bool) -> None:
         """This party answers the other's offer, with mux or without."""
-        self.mux = Mux.ON if accepted else Mux.OFF
+        self.mux = ON if accepted else OFF
         if offerer.mux_follows:
             offerer.mux = self.mux
-        elif offerer.mux is Mux.OFFERED:
-            offerer.mux = Mux.OFF
-        self.line.one_port = self.mux is offerer.mux is Mux.ON
+        elif offerer.mux is OFFERED:
+            offerer.mux = OFF
+        self.line.one_port = self.mux is offerer.mux is ON
 
     def shown(self, other: MediaDescription, muxed: bool, protocol: str | None) -> LocalMedia:
         """This pair as this party is to see it, in place of what the other one signalled."""
@@ -294,5 +302,5 @@ class Media:
             return REJECTED
         rtcp = None
         if self.line.is_rtp:
-            rtcp = self.shown_rtp if muxed and self.mux is Mux.ON else self.shown_rtcp
+            rtcp = self.shown_rtp if muxed and self.mux is ON else self.shown_rtcp
         return LocalMedia(self.shown_rtp, rtcp, muxed, other.direction, other.held, protocol)

@@ -123,8 +123,8 @@ class CookieCache:
         self._lifetime = lifetime
         self._entries = max_entries // 2
         self._limit = max_bytes // 2
-        self._young: dict[tuple[Endpoint, bytes], Exchange] = {}
-        self._old: dict[tuple[Endpoint, bytes], Exchange] = {}
+        self._young: dict[tuple[bytes, str, int], Exchange] = {}
+        self._old: dict[tuple[bytes, str, int], Exchange] = {}
         self._bytes = 0
         self._since = float("-inf")
         self.crowded = 0
@@ -140,7 +140,7 @@ class CookieCache:
         """
         if now - self._since >= self._lifetime:
             self._turn(now)
-        key = (source, cookie)
+        key = (cookie, source.ip, source.port)  # of nothing that the collector of cycles has to walk
         digest = hash(datagram)
         known = self._young.get(key) or self._old.get(key)
         if known is not None and known.digest == digest:

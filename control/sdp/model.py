@@ -6,7 +6,7 @@ A kept line stands here as the text that goes out again, without its line ending
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from control.sdp.attributes import Attributes, attributes
@@ -49,7 +49,7 @@ class Origin(NamedTuple):
         return "o=" + " ".join(self)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class MediaSection:
     """One m-line and what follows it (RFC 8866 section 5.14)."""
 
@@ -57,13 +57,20 @@ class MediaSection:
     port: int
     protocol: str
     formats: list[str]
-    address: str | None = None
+    address: str | None
     """Of its own c= line, canonical; None where the session's holds."""
-    information: tuple[str, ...] = ()
+    information: tuple[str, ...]
     """i= lines."""
-    bandwidth: tuple[str, ...] = ()
+    bandwidth: tuple[str, ...]
     """b= lines."""
-    attributes: Attributes = NO_ATTRIBUTES
+    attributes: Attributes
+
+    def __init__(self, kind: str, port: int, protocol: str, formats: list[str]) -> None:
+        # Written out: what dataclass makes is Python code where all else is compiled.
+        self.kind, self.port, self.protocol, self.formats = kind, port, protocol, formats
+        self.address = None
+        self.information = self.bandwidth = ()
+        self.attributes = NO_ATTRIBUTES
 
     @property
     def is_rtp(self) -> bool:
@@ -71,24 +78,31 @@ class MediaSection:
         return "RTP/" in self.protocol.upper()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class SessionDescription:
     """A whole body."""
 
-    origin: Origin | None = None
-    name: str = "s=-"
+    origin: Origin | None
+    name: str
     """The s= line."""
-    about: tuple[str, ...] = ()
+    about: tuple[str, ...]
     """i=, u=, e= and p= lines."""
-    address: str | None = None
+    address: str | None
     """Of the session's c= line, canonical."""
-    bandwidth: tuple[str, ...] = ()
+    bandwidth: tuple[str, ...]
     """b= lines."""
-    timing: tuple[str, ...] = ()
+    timing: tuple[str, ...]
     """t=, r= and z= lines."""
-    attributes: Attributes = NO_ATTRIBUTES
+    attributes: Attributes
     """The session's own."""
-    media: list[MediaSection] = field(default_factory=list)
+    media: list[MediaSection]
+
+    def __init__(self) -> None:
+        self.origin = self.address = None
+        self.name = "s=-"
+        self.about = self.bandwidth = self.timing = ()
+        self.attributes = NO_ATTRIBUTES
+        self.media = []
 
 
 class RtcpAttribute(enum.Enum):

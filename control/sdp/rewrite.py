@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Final
 
 from control.sdp.attributes import CANDIDATES, CONSUMED, DIRECTIONS, HEAD, MIDDLE, TAIL, Attributes
 from control.sdp.model import (
@@ -25,6 +26,8 @@ HOST_PRIORITIES = (2_130_706_431, 2_130_706_430)
 
 MESSAGE = "message"
 """The kind of media that goes past the relay."""
+_NONE: Final = RtcpAttribute.NONE  # an Enum's members are found by a search, at each time of asking
+_FULL: Final = RtcpAttribute.FULL
 PASSED = LocalMedia(None)
 """For a section that stays as it is."""
 DIRECTION_LINES = {direction: f"a={text}" for text, direction in DIRECTIONS.items()}
@@ -159,8 +162,8 @@ def _direction(lines: list[str], attributes: Attributes, local: LocalMedia, opti
 def _rtcp(lines: list[str], local: LocalMedia, options: RewriteOptions) -> None:
     """a=rtcp and a=rtcp-mux. RTCP that has an address of its own needs the full form."""
     rtcp = local.rtcp
-    if rtcp is not None and local.rtp is not None and options.rtcp_attribute is not RtcpAttribute.NONE:
-        if options.rtcp_attribute is RtcpAttribute.FULL or rtcp.ip != local.rtp.ip:
+    if rtcp is not None and local.rtp is not None and options.rtcp_attribute is not _NONE:
+        if options.rtcp_attribute is _FULL or rtcp.ip != local.rtp.ip:
             ip = options.media_address or rtcp.ip
             lines.append(f"a=rtcp:{rtcp.port} IN {_family(ip)} {ip}")
         else:

@@ -23,7 +23,9 @@ def read_state(hot: memoryview, cold: memoryview, index: int) -> tuple[StreamSta
     """What the packets of a rule brought, and the word of the source it expects."""
     expected, packets, octets, ssrc, sequence = _HOT.unpack_from(hot, index * _RULE)
     drops, foreign, reason = _COUNTS.unpack_from(cold, index * _COLD)
-    state = StreamState(packets, octets, drops, foreign=foreign)
+    state = StreamState(packets, octets, drops)
+    if foreign:
+        state.foreign = foreign
     if reason:
         state.last_drop = abi.COUNTERS[reason]
     if sequence:

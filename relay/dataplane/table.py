@@ -66,7 +66,7 @@ _RULE_QUADS, _RULE_SHORTS = _RULE // 8, _RULE // 2
 _COLD_QUADS, _COLD_WORDS = _COLD // 8, _COLD // 4
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, init=False)
 class Standing:
     """A rule in force: what the caller wants, and what was made of it."""
 
@@ -75,17 +75,24 @@ class Standing:
     rule: Rule
     generation: int
     """Of the party facing this port: its control word's, and that of the mirrored rule's destination."""
-    wanted: Endpoint | None = None
+    wanted: Endpoint | None
     """Where packets are to go: what was signalled to the other side, or the source it was folded to."""
-    refused: str | None = None
+    refused: str | None
     """Why nothing is sent there."""
-    target_generation: int = -1
+    target_generation: int
     """Of the signalled word; -1 before the first was written."""
-    destination: Destination | None = None
-    folded: Endpoint | None = None
+    destination: Destination | None
+    folded: Endpoint | None
     """The source that packets to this party are sent to instead of the signalled address."""
-    told: tuple[Endpoint, bool] | None = None
+    told: tuple[Endpoint, bool] | None
     """What the listener heard last of this port's party."""
+
+    def __init__(self, index: int, mirror: int, rule: Rule, generation: int) -> None:
+        # Written out: what dataclass makes is Python code where all else is compiled.
+        self.index, self.mirror, self.rule, self.generation = index, mirror, rule, generation
+        self.wanted = self.refused = self.destination = self.told = None
+        self.target_generation = -1
+        self.folded = rule.known_source
 
 
 class RuleTable:
@@ -288,7 +295,7 @@ class RuleTable:
         """The entry of a rule, with the generation its party is to have."""
         entry = self.standing.get(index)
         if entry is None:
-            entry = Standing(index, mirror, rule, self._next_generation(index, mirror), folded=rule.known_source)
+            entry = Standing(index, mirror, rule, self._next_generation(index, mirror))
             self._closing.pop(index, None)
             self.standing[index] = entry
             self._reset(entry)
