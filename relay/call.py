@@ -26,11 +26,12 @@ and changes none. A party's epoch counts changes of its signalled endpoint; wher
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from relay.errors import PortsExhausted
 from relay.interfaces import Places, draw, version
 from relay.leg import NO_TREATMENTS, Leg, strongest, switched
-from relay.media import REJECTED, Held, Line, Media, Mux, Stream, converts, passed
+from relay.media import ON, REJECTED, Held, Line, Media, Mux, Stream, converts, passed
 from relay.ports import Interface
 from relay.signal import DEFAULT_TOS, Signal, Who
 from relay.types import Endpoint, Learning, LocalMedia, MediaDescription, Rule, StreamState, Treatment
@@ -43,6 +44,7 @@ MAX_NAMES = 32
 MESSAGE = "message"
 """The kind of media that is not relayed (MSRP, RFC 4975): it passes with its party's own address."""
 
+_DELAYED: Final = Learning.DELAYED
 _Move = tuple["Leg", "Media", Places]
 
 
@@ -109,7 +111,7 @@ class Call:
         self.tos: int | None = 0
         self.strict_source = False
         self.media_handover = False
-        self.learning = Learning.DELAYED
+        self.learning = _DELAYED
         self.treatments = NO_TREATMENTS
         """What was ordered for all media of the call."""
         self.rules: dict[Endpoint, Rule] = {}
@@ -221,7 +223,7 @@ class Call:
             self._point(near, mine, description, signal)
             own = offered.protocol if offered is not None else description.protocol
             kept = own if own != description.protocol and converts(description.protocol, own) else None
-            shown.append(theirs.shown(description, theirs.mux is Mux.ON, kept))
+            shown.append(theirs.shown(description, theirs.mux is ON, kept))
         self._settle()
         return shown
 

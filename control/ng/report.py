@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from control.ng import room as rooms
 from control.ng.bencode import Layout, Written, entry, write
-from relay.call import Call, Leg, Media, Mux, Stream
+from relay.call import Call, Leg, Media, Stream
 from relay.dataplane import Dataplane
+from relay.media import ON
 from relay.quality import Heard, Sample
 from relay.types import Carries, Endpoint, Path, StreamState, Treatment
 
@@ -29,6 +30,10 @@ LEAST_STREAM: Final = 200
 """Bytes of one stream at least."""
 
 _NOTHING: Final = StreamState()
+# An Enum's members are found by a search, at each time of asking.
+_RTCP: Final = Carries.RTCP
+_FAST: Final = Path.FAST
+_SOCKET: Final = Path.SOCKET
 _ENDPOINT = Layout({"family": str, "address": str, "port": int})
 _COUNTS = {"packets": int, "bytes": int, "errors": int}
 _STREAM = Layout(
@@ -94,7 +99,7 @@ class _CallReport:
             self.rtcp.append(call.gone_rtcp)
             for local, rule in call.rules.items():
                 state = self.states[local] = plane.state(local)
-                (self.rtcp if rule.carries is Carries.RTCP else self.rtp).append(state)
+                (self.rtcp if rule.carries is _RTCP else self.rtp).append(state)
 
     def make(self, room: int, first: str | None) -> Report:
         report = _frame(self.members, self.rtp, self.rtcp, self.unix_offset)
@@ -173,7 +178,7 @@ class _CallReport:
             leg.asymmetric,
             theirs.sends_to(mine),
             mine.sends_to(theirs),
-            mine.mux is Mux.ON,
+            mine.mux is ON,
             leg.treatment,
         )
         codec = _codec(mine, self.state(mine.rtp))
@@ -192,11 +197,11 @@ class _CallReport:
         at = self.now if state.packets != stream.count else stream.seen
         flags = _stream_flags(
             stream is media.rtp,
-            media.mux is Mux.ON,
+            media.mux is ON,
             stream.signalled is not None and stream.refusal is None,
             state.confirmed,
-            state.path is Path.FAST,
-            state.path is Path.SOCKET,
+            state.path is _FAST,
+            state.path is _SOCKET,
             call.strict_source,
             call.media_handover,
         )
