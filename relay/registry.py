@@ -160,12 +160,12 @@ class Registry(Forwarding):
         found = None if head is None or signal.reset else offered(head, from_tag, to_tag, signal)
         call, number = found or (self._make(call_id, head, from_tag, media, signal, now, warnings), 0)
         places = self._relocated(call, number, media, signal, warnings) if found is not None else None
-        call.name(number, from_tag)
-        call.name(1 - number, to_tag)
-        self._set(call, signal)
-        call.strict_source, call.media_handover = signal.strict_source, signal.media_handover
         try:
             shown = call.offer(number, media, signal, now, places)
+            call.name(number, from_tag)
+            call.name(1 - number, to_tag)
+            self._set(call, signal)
+            call.strict_source, call.media_handover = signal.strict_source, signal.media_handover
             self._apply(call, now)
         except Exception:
             if found is None:

@@ -514,3 +514,14 @@ def test_packets_of_ports_let_go_stay_in_the_totals(stage: Stage) -> None:
     assert (call.gone_rtp.packets, call.gone_rtcp.packets, call.gone_rtcp.bytes) == (5, 2, 120)
     stage.registry.terminate("c1", stage.now)
     assert stage.registry.tally.packets == 7
+
+
+def test_a_reoffer_that_finds_no_room_leaves_the_call_as_it_was() -> None:
+    stage = answered(Stage(30000, 30003))
+    call = stage.registry.query("c1")
+    before = (call.tos, call.strict_source, dict(call.tags), dict(call.rules))
+    asked = Signal(tos=184, strict_source=True)
+    with pytest.raises(PortsExhausted):
+        stage.offer([audio(ALICE), audio(above(ALICE))], asked, tags=("alice's other", "bob"))
+    assert (call.tos, call.strict_source, call.tags, call.rules) == before
+    stage.check()
