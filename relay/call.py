@@ -69,6 +69,7 @@ class Call:
         "legs",
         "media_handover",
         "own",
+        "plan",
         "rules",
         "screen",
         "strict_source",
@@ -107,7 +108,9 @@ class Call:
         self.deleted: float | None = None
         """When the delete delay ends; None while the call stands."""
         self.due = 0.0
-        """When the timers look at it next; negative once it has ended."""
+        """When the timers look at it next."""
+        self.plan = 0
+        """The number under which they have that (relay.timers.Agenda)."""
         self.tos: int | None = 0
         self.strict_source = False
         self.media_handover = False
@@ -223,7 +226,7 @@ class Call:
             self._point(near, mine, description, signal)
             own = offered.protocol if offered is not None else description.protocol
             kept = own if own != description.protocol and converts(description.protocol, own) else None
-            shown.append(theirs.shown(description, theirs.mux is ON, kept))
+            shown.append(theirs.shown(description, mine.line.is_rtp and theirs.mux is ON, kept))
         self._settle()
         return shown
 

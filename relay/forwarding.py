@@ -103,7 +103,6 @@ class Forwarding:
         """Take all ports and rules from a call, also those of a step that failed halfway."""
         self._withdraw([*call.rules, *(rule.local for rule in call.unsure)])
         call.rules = {}
-        call.due = -1.0
         call.close()
         self._give_back(call, now)
 

@@ -4,16 +4,15 @@ Each change of a call runs the same way: the call decides (relay.call), its rule
 (relay.flows), the data plane takes the difference, and ports that were let go return to their pool. If any of it fails
 for a new call, nothing of it is left.
 
-Timers look at a call when it is due and at no other time: a heap holds one time per call, and a call that turns out to
-be alive is put back with its next one.
+Timers look at a call when it is due and at no other time: a call that turns out to be alive is planned for its next one
+(relay.timers).
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import islice
 from math import inf
 from typing import NamedTuple
 
@@ -26,7 +25,7 @@ from relay.forwarding import Forwarding, add
 from relay.interfaces import Interfaces, Places
 from relay.ports import Interface
 from relay.settings import Settings
-from relay.timers import glance, review
+from relay.timers import Agenda, glance, review
 from relay.types import LocalMedia, MediaDescription, Treatment
 
 __all__ = ["LoadLimit", "Outcome", "Registry", "Settings", "Tally"]
@@ -105,8 +104,7 @@ class Registry(Forwarding):
         self._deleted = 0
         self._places = Interfaces(interfaces)
         self._screen = Screen(settings.denied)
-        self._due: list[tuple[float, int, Call]] = []
-        self._serial = count()
+        self._agenda = Agenda()
         self._glance = glance(settings)
 
     # -- looking
@@ -245,7 +243,7 @@ class Registry(Forwarding):
         for call in meant:
             call.controller = controller or call.controller
             call.deleted = now + seconds if call.deleted is None else min(now + seconds, call.deleted)
-            self._schedule(call, call.deleted)
+            self._agenda.plan(call, call.deleted)
         self._deleted += meant[0].over - over
         return meant[0]
 
@@ -283,15 +281,11 @@ class Registry(Forwarding):
     def tick(self, now: float) -> int:
         """Run the timers that are due; returns how many calls ended."""
         ended = 0
-        due = self._due
-        while due and due[0][0] <= now:
-            at, _, call = heapq.heappop(due)
-            if call.due != at:
-                continue
+        while (call := self._agenda.take(now)) is not None:
             try:
                 ended += self._look_at(call, now)
             except Exception:  # a fault at one call must neither keep it for ever nor hold up the others
-                self._schedule(call, now + self._glance)
+                self._agenda.plan(call, now + self._glance)
                 raise
         return ended
 
@@ -303,7 +297,7 @@ class Registry(Forwarding):
         if reason is not None:
             self._end(call, reason, now)
         elif again < inf:
-            self._schedule(call, again)
+            self._agenda.plan(call, again)
         return reason is not None
 
     def reload(self, settings: Settings) -> None:
@@ -319,7 +313,7 @@ class Registry(Forwarding):
         for head in self:
             for call in head.members():
                 if call.deleted is None:
-                    self._schedule(call, min(call.due, now + self._glance))
+                    self._agenda.plan(call, min(call.due, now + self._glance))
                 if settings.denied != denied:
                     call.screen_again()
                     self._apply(call, now)
@@ -391,7 +385,7 @@ class Registry(Forwarding):
             call.fork = head.fork
             call.created = head.created
             self._deleted -= over
-        self._schedule(call, now + self._glance)
+        self._agenda.plan(call, now + self._glance)
 
     def _relocated(
         self, call: Call, number: int, media: Sequence[MediaDescription], signal: Signal, warnings: list[str]
@@ -432,6 +426,7 @@ class Registry(Forwarding):
         for member in members:
             packets += member.gone_rtp.packets + member.gone_rtcp.packets
             packets += sum(map(self.plane.packets, member.rules))
+            self._agenda.cancel(member)
             self._drop(member, now)
         del self._calls[head.call_id]
         self._deleted -= over
@@ -449,6 +444,7 @@ class Registry(Forwarding):
         for total, more in ((heir.gone_rtp, call.gone_rtp), (heir.gone_rtcp, call.gone_rtcp)):
             add(total, more)
         over = call.over
+        self._agenda.cancel(call)
         self._drop(call, now)
         members.remove(call)
         self._calls[call.call_id] = members[0]
@@ -456,15 +452,10 @@ class Registry(Forwarding):
 
     # -- timers
 
-    def _schedule(self, call: Call, at: float) -> None:
-        """Look at a call at the time `at`; an earlier plan for it is void."""
-        call.due = at
-        heapq.heappush(self._due, (at, next(self._serial), call))
-
     def _revive(self, call: Call, now: float) -> None:
         self._deleted -= call.over
         call.deleted = None
-        self._schedule(call, now + self._glance)
+        self._agenda.plan(call, now + self._glance)
 
 
 def _admit() -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
+from itertools import count
 from math import inf
 
 from relay.call import Call
@@ -10,12 +12,49 @@ from relay.media import Held
 from relay.settings import Settings
 from relay.types import Endpoint
 
-__all__ = ["glance", "review"]
+__all__ = ["Agenda", "glance", "review"]
 
 _LOOKS = 12
 """A call is looked at this often within its shortest limit, and ends late by that share of it at most."""
 _END = tuple[float, str]
 """When a call ends if nothing comes any more, and what that is called."""
+
+
+class Agenda:
+    """When to look at which call: one time for each, and none for a call that has ended, which nothing here keeps."""
+
+    __slots__ = ("_calls", "_numbers", "_times")
+
+    def __init__(self) -> None:
+        self._times: list[tuple[float, int]] = []
+        """A heap of all plans, void ones among them until their time."""
+        self._calls: dict[int, Call] = {}
+        """By the numbers of the plans that hold."""
+        self._numbers = count(1)
+
+    def __len__(self) -> int:
+        """Plans, those that are void included."""
+        return len(self._times)
+
+    def plan(self, call: Call, at: float) -> None:
+        """Look at a call at the time `at`; an earlier plan for it is void."""
+        self.cancel(call)
+        call.due, call.plan = at, next(self._numbers)
+        self._calls[call.plan] = call
+        heapq.heappush(self._times, (at, call.plan))
+
+    def cancel(self, call: Call) -> None:
+        """Look at a call no more."""
+        self._calls.pop(call.plan, None)
+
+    def take(self, now: float) -> Call | None:
+        """The next call that is due, which has no plan then."""
+        times = self._times
+        while times and times[0][0] <= now:
+            call = self._calls.pop(heapq.heappop(times)[1], None)
+            if call is not None:
+                return call
+        return None
 
 
 def glance(settings: Settings) -> float:

@@ -394,7 +394,7 @@ def test_the_timers_books_do_not_grow(stage: Stage) -> None:
         stage.offer(tags=("alice", "bob"))
         stage.delete()
     stage.wait(31)
-    assert len(stage.registry._due) == 0
+    assert len(stage.registry._agenda) == 0
 
 
 # -- other settings
