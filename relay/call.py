@@ -199,6 +199,9 @@ class Call:
             line.offered(description)
             muxed = description.is_rtp and mine.offer_mux(theirs, description.rtcp_mux, signal.mux)
             self._point(near, mine, description, signal)
+            if signal.reset:
+                for stream in mine.streams:
+                    stream.forget()
             shown.append(theirs.shown(description, muxed, _profile(description, before, theirs, signal.transport)))
         return shown
 
@@ -271,13 +274,12 @@ class Call:
         for leg in self.legs:
             leg.treatment = strongest(leg.treatments | self.treatments)
 
-    def follow(self, sister: Call, number: int, both: bool) -> None:
-        """Begin beside a call that stands, with the party of its leg `number` as offerer, or instead with `both`."""
+    def follow(self, sister: Call, number: int) -> None:
+        """Begin beside a call that stands, with the party of its leg `number` as the offerer."""
         self.learning = sister.learning
         self.treatments = sister.treatments
-        for leg, same in ((0, number), (1, 1 - number))[: 1 + both]:
-            party, before = self.legs[leg], sister.legs[same]
-            party.label, party.memory, party.treatments = before.label, before.memory, before.treatments
+        party, before = self.legs[0], sister.legs[number]
+        party.label, party.memory, party.treatments = before.label, before.memory, before.treatments
         self._take_orders()
 
     # -- steps of it

@@ -156,9 +156,13 @@ class Stream:
         """Take a signalled endpoint. Nothing happens where it stays as it was."""
         if endpoint != self.signalled or preferred != self.preferred or learning is not self.learning:
             self.signalled, self.preferred, self.learning = endpoint, preferred, learning
-            self.epoch += 1
-            self.observed = self.known = None
-            self.confirmed = False
+            self.forget()
+
+    def forget(self) -> None:
+        """Let it be learned anew where the party sends from."""
+        self.epoch += 1
+        self.observed = self.known = None
+        self.confirmed = False
 
     def move(self, local: Endpoint) -> None:
         """Take another port. A source that was right by what is signalled needs no second proof there."""

@@ -155,7 +155,7 @@ class Registry(Forwarding):
         head = self._calls.get(call_id)
         signal = self._sourced(signal)
         warnings: list[str] = []
-        found = None if head is None or signal.reset else offered(head, from_tag, to_tag, signal)
+        found = None if head is None else offered(head, from_tag, to_tag, signal)
         call, number = found or (self._make(call_id, head, from_tag, media, signal, now, warnings), 0)
         places = self._relocated(call, number, media, signal, warnings) if found is not None else None
         try:
@@ -171,7 +171,7 @@ class Registry(Forwarding):
                 self._drop(call, now)
             raise
         if found is None:
-            self._enter(call, head, signal.reset, now)
+            self._enter(call, head, now)
         elif call.deleted is not None:
             call.answered = False
             self._revive(call, now)
@@ -335,9 +335,9 @@ class Registry(Forwarding):
         Raises LoadLimit, and CallError where branches pile up.
         """
         sister, number = _known(head, from_tag)
-        if head is None or (sister is None and not signal.reset):
+        if sister is None:
             self._admit()
-        if head is not None and len(head.members()) >= MAX_BRANCHES and not signal.reset:
+        if head is not None and len(head.members()) >= MAX_BRANCHES:
             raise CallError(f"Too many branches of a call, {MAX_BRANCHES} stand")
         first, second = _names(signal.direction)
         if sister is not None and first is None:
@@ -350,7 +350,7 @@ class Registry(Forwarding):
         call.learning = self.settings.learning
         call.branch = signal.via_branch
         if sister is not None:
-            call.follow(sister, number, both=signal.reset)
+            call.follow(sister, number)
         return call
 
     def _branch_off(self, head: Call, from_tag: str, signal: Signal, now: float) -> tuple[Call, int]:
@@ -367,14 +367,11 @@ class Registry(Forwarding):
         except Exception:
             self._drop(call, now)
             raise
-        self._enter(call, head, False, now)
+        self._enter(call, head, now)
         return call, 1
 
-    def _enter(self, call: Call, head: Call | None, reset: bool, now: float) -> None:
-        """A call that has got all it needs stands from now on, beside its sisters or instead of them."""
-        if head is not None and reset:
-            self._end(head, "begun anew by the proxy", now)
-            head = None
+    def _enter(self, call: Call, head: Call | None, now: float) -> None:
+        """A call that has got all it needs stands from now on, beside its sisters where it has any."""
         if head is None:
             self._calls[call.call_id] = call
             self.tally.managed += 1

@@ -43,7 +43,7 @@ class Signal(NamedTuple):
     transport: str | None = None
     """`transport-protocol`: what the other party's m-lines are to say."""
     reset: bool = False
-    """Begin anew: new ports, nothing of what was learned."""
+    """Learn anew where the sender's media comes from."""
     new_branch: bool = False
     """A to-tag that was never seen is another party, not another name of the one that was offered to."""
     provisional: bool = False

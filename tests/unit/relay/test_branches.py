@@ -8,7 +8,7 @@ from relay.call import Call, Signal
 from relay.errors import CallError, PortsExhausted
 from relay.registry import MAX_BRANCHES, LoadLimit
 from relay.types import Endpoint
-from tests.calls import ALICE, BOB, Stage, above, audio, two_families
+from tests.calls import ALICE, BOB, Stage, audio
 
 CAROL = Endpoint("203.0.113.30", 6000)
 
@@ -262,40 +262,4 @@ def test_a_branch_whose_offer_is_not_passed_on_goes_alone(stage: Stage) -> None:
     outcome = stage.offer(signal=Signal(via_branch="b2"))
     stage.registry.abandon(outcome, stage.now)
     assert branches(stage) == ["b1"]
-    stage.check()
-
-
-def test_beginning_anew_takes_new_ports_and_forgets(stage: Stage) -> None:
-    stage.offer()
-    stage.answer()
-    old = stage.ports()
-    stage.plane.arrive(old[0], Endpoint(ALICE.ip, 61000))
-    call = stage.offer(signal=Signal(reset=True), tags=("alice", "bob")).call
-    assert not set(stage.ports()) & set(old)
-    assert stage.ended == [("c1", "begun anew by the proxy")]
-    assert (call.legs[0].medias[0].rtp.observed, len(stage.registry), stage.pool.drawn) == (None, 1, 2)
-    stage.answer()
-    assert stage.plane.installed[above(stage.ports()[0])].destination == above(BOB)
-    stage.check()
-
-
-def test_the_callee_may_begin_anew_on_its_own_interface() -> None:
-    stage = two_families()
-    stage.offer(signal=Signal(direction=("default", "inner")))
-    stage.answer()
-    stage.registry.query("c1").legs[1].memory = "of bob"
-    call = stage.offer([audio(BOB)], Signal(reset=True), tags=("bob", "alice")).call
-    assert [leg.interface.name for leg in call.legs] == ["inner", "default"]
-    assert [leg.memory for leg in call.legs] == ["of bob", None]
-    assert [leg.tag for leg in call.legs] == ["bob", "alice"]
-    stage.check()
-
-
-def test_beginning_anew_without_room_loses_nothing() -> None:
-    stage = Stage(30000, 30003)
-    stage.offer()
-    ports = stage.ports()
-    with pytest.raises(PortsExhausted):
-        stage.offer(signal=Signal(reset=True))
-    assert stage.ports() == ports
     stage.check()

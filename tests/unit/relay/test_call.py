@@ -235,6 +235,17 @@ def test_what_is_known_ends_with_the_epoch(standing: Stage) -> None:
     assert standing.plane.installed[standing.ports()[1]].known_source is None
 
 
+def test_a_reset_learns_the_offerer_anew_and_changes_no_port(standing: Stage) -> None:
+    before, (a, b) = epochs(standing), standing.ports()
+    standing.plane.arrive(a, Endpoint(ALICE.ip, 61000))
+    call = standing.offer(signal=Signal(reset=True), tags=("alice", "bob")).call
+    assert standing.ports() == (a, b)
+    assert standing.ended == []
+    assert call.legs[0].medias[0].rtp.observed is None
+    assert [now != then for now, then in zip(epochs(standing), before, strict=True)] == [True, True, False, False]
+    standing.check()
+
+
 @pytest.mark.parametrize(
     "signal",
     [Signal(received_from="198.51.100.99"), Signal(learning=Learning.OFF), Signal(asymmetric=True)],
