@@ -152,3 +152,13 @@ def test_until_the_answer_rtcp_may_come_to_either_port(stage: Stage) -> None:
 def test_mux_is_of_no_use_to_what_is_not_rtp(stage: Stage) -> None:
     outcome = stage.offer([audio(ALICE, mux=True, kind="image", protocol="udptl")], Signal(mux=("offer",)))
     assert (outcome.media[0].rtcp, outcome.media[0].rtcp_mux) == (None, False)
+
+
+def test_a_muxed_call_that_turns_to_fax_has_no_mux_in_it() -> None:
+    stage = Stage()
+    stage.offer([audio(ALICE, mux=True)])
+    stage.answer([audio(BOB, mux=True)])
+    stage.offer([audio(ALICE, kind="image", protocol="udptl")], tags=("alice", "bob"))
+    (shown,) = stage.answer([audio(BOB, mux=True)]).media
+    assert (shown.rtcp, shown.rtcp_mux) == (None, False)
+    stage.check()
