@@ -16,10 +16,13 @@ from pathlib import Path
 from relay.types import Endpoint
 from tests.lab import Host, LabError, Network
 from tests.media import PERIOD, Agent, Party, Schedule, open_party, steady
+from tests.peers import kamailio_log
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 FIRST_PORT = 20000
 PORT_STEP = 2
+WORDS = 5
+"""In a line that a scenario logs."""
 RATE = 25
 """New calls per second."""
 GRACE = 1.0
@@ -128,7 +131,9 @@ class Telephones:
             whole, newline, _ = opened.read().rpartition(b"\n")
         side.read += len(whole) + len(newline)
         for line in whole.decode().splitlines():
-            call, own, address, port, rtcp = line.split()
+            if len(words := line.split()) != WORDS:
+                raise LabError(f"the {side.name} reads no relay's SDP: {line}\n{self._proxy_said()}")
+            call, own, address, port, rtcp = words
             side.answers.setdefault(call, []).append(Endpoint(address, int(port)))
             if call in side.calls:
                 continue
@@ -146,7 +151,11 @@ class Telephones:
         ended = [(side, side.host.end(process)) for side, process in self._sipp]
         failed = [f"sipp of the {side.name}s: exit code {code}\n{self._errors(side)}" for side, code in ended if code]
         if failed:
-            raise LabError("\n".join(failed))
+            raise LabError("\n".join((*failed, self._proxy_said())))
+
+    def _proxy_said(self) -> str:
+        log = kamailio_log(self._network.proxy)
+        return log.read_text(errors="replace")[-4000:] if log.exists() else "no Kamailio was started"
 
     def _errors(self, side: Side) -> str:
         errors = side.host.folder / f"{side.name}.errors"
