@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from relay.call import Call, Media, Signal, Who
 from relay.errors import HairpinError
 from relay.registry import MAX_BRANCHES, Outcome
-from relay.types import Carries, Direction, Endpoint, Learning, LocalMedia, MediaDescription, Rule, Treatment
+from relay.types import Carries, Direction, Endpoint, Learning, LocalMedia, MediaDescription, Treatment
 from tests.calls import audio, two_families
 
 TAGS = st.sampled_from(["alice", "bob", "carol", "dave"])
@@ -89,18 +89,19 @@ def reach(call: Call) -> set[Endpoint]:
 
 
 def in_force(call: Call) -> set[Endpoint]:
-    """Ports of answered lines: an offer takes none of them away."""
+    """Ports of lines as they were answered last: an offer takes none of them away."""
     return {
         local
         for mine, _ in call.sides()
         if mine.line.answered
-        for local in (*(stream.local for stream in mine.streams), *(r.local for r in kept(mine)))
+        for local in (kept(mine) if mine.line.held is not None else [stream.local for stream in mine.streams])
         if local is not None and local in call.rules
     }
 
 
-def kept(media: Media) -> list[Rule]:
-    return [rule for rules in media.line.held.rules for rule in rules] if media.line.held is not None else []
+def kept(media: Media) -> list[Endpoint]:
+    """Ports that a re-offer leaves in force."""
+    return [rule.local for rules in media.line.held.rules for rule in rules] if media.line.held is not None else []
 
 
 class Calls(RuleBasedStateMachine):
