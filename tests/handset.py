@@ -15,9 +15,9 @@ from pathlib import Path
 
 from relay.types import Endpoint
 from tests.lab import Host, LabError
+from tests.peers import SIP_PORT
 
 SCENARIO = Path(__file__).parent / "scenarios" / "handset.xml"
-SIP_PORT = 5060
 BUSY = "60000"
 """Milliseconds for which sipp may get no turn before it calls that an error."""
 PATIENCE = 10.0
@@ -38,7 +38,7 @@ class Entry:
 
 
 class Handset:
-    """One telephone. Its name is its SIP user and must be the host's only one."""
+    """One telephone, named after its host."""
 
     def __init__(self, host: Host, address: str, proxy: Endpoint) -> None:
         self.host = host
@@ -48,7 +48,6 @@ class Handset:
         self.sip = Endpoint(address, SIP_PORT)
         self.log = host.folder / "handset.log"
         self.errors = host.folder / "handset.errors"
-        self._seen: set[str] = set()
         self._family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._process = host.start(
             *("sipp", "-sf", str(SCENARIO), "-i", bracketed(address), "-p", str(SIP_PORT), "-rsa", str(proxy)),
@@ -58,7 +57,7 @@ class Handset:
             cwd=host.folder,
         )
         until = time.monotonic() + PATIENCE
-        while f"{bracketed(address)}:{SIP_PORT}" not in host.run("ss", "-H", "-lun"):
+        while str(self.sip) not in host.run("ss", "-H", "-lun"):
             if self._process.poll() is not None or time.monotonic() > until:
                 raise LabError(f"sipp does not start on {host.name}: {self.complaints()}")
             time.sleep(0.05)
@@ -119,7 +118,7 @@ class Dialogue:
         self._read = 0
 
     def order(self, method: str, sdp: str = "") -> None:
-        """RING, PROGRESS, ANSWER, OFFER, GIVEUP or HANGUP."""
+        """RING, PROGRESS, ANSWER, DECLINE, OFFER, GIVEUP or HANGUP."""
         self.handset.order(method, self.handset.uri, self.call_id, sdp)
 
     def expect(self, what: str) -> str:

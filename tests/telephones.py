@@ -86,19 +86,26 @@ class Telephones:
             side.host.end(process)
         self.agent.__exit__(*error)
 
-    def dial(self, caller: str = "caller", callee: str = "callee", *, pauses: int = 1, **keys: str) -> None:
+    def dial(self, caller: str = "caller", callee: str = "callee", *, pauses: int = 1) -> None:
         """Start sipp on both sides; the calls begin at RATE a second.
 
-        `caller` and `callee` name scenarios. The caller's has `pauses` of equal length while it talks; `keys` are words
-        of its messages.
+        `caller` and `callee` name scenarios. The caller's has `pauses` of equal length while it talks.
         """
         self._start(self.callee, callee, self._network.CALLEE_ADDRESS, "-m", str(self.calls))
         pause = int((self.seconds + GRACE) / pauses * 1000)
-        words = {"callee": self._network.CALLEE_ADDRESS, **keys}
         self._start(
             *(self.caller, caller, f"{self._network.PROXY_ADDRESS}:5060", "-d", str(pause)),
-            *(word for key, value in words.items() for word in ("-key", key, value)),
-            *("-m", str(self.calls), "-l", str(self.calls), "-r", str(RATE)),
+            *(
+                "-key",
+                "callee",
+                self._network.CALLEE_ADDRESS,
+                "-m",
+                str(self.calls),
+                "-l",
+                str(self.calls),
+                "-r",
+                str(RATE),
+            ),
         )
 
     def _start(self, side: Side, scenario: str, *argv: str) -> None:

@@ -34,7 +34,7 @@ def ends(condition: Callable[[], object], seconds: float) -> bool:
 
 def test_re_invites_that_change_nothing_keep_the_ports_and_lose_no_packet(network: Network, relay: Relay) -> None:
     with Telephones(network, calls=CALLS, seconds=SECONDS) as telephones:
-        telephones.dial("reinvite", pauses=3, direction="sendrecv")
+        telephones.dial("reinvite", pauses=3)
         telephones.wait()
         assert len(telephones.pairs()) == CALLS
         for side in (telephones.caller, telephones.callee):
