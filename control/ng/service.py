@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from control.ng import message
+from control.ng.room import DATAGRAM
 from relay.types import Endpoint
 
 __all__ = ["MAX_REPLY", "Counters", "Handler", "Network", "Service", "refusal"]
@@ -36,7 +37,7 @@ class Handler(Protocol):
     """
 
     def __call__(
-        self, request: dict[str, Any], source: Endpoint, now: float, room: int | None = ..., /
+        self, request: dict[str, Any], source: Endpoint, now: float, room: int | None = DATAGRAM, /
     ) -> dict[str, Any]: ...
 
 

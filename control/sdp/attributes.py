@@ -53,6 +53,8 @@ MAX_CLOCK = 10_000_000
 """Hz; no RTP clock is faster than a video's 90 kHz or a raw audio's few hundred."""
 MAX_RTPMAP = 64
 """Characters of an a=rtpmap line that is read; names of encodings are short."""
+MAX_VALUE = 128
+"""Characters of an a=mid or a=ptime line that is remembered for an answer; a longer one is nobody's."""
 MAX_KEPT = 2048
 """Characters of a section's attributes that are kept; those of browsers are longer, and never the same again."""
 
@@ -72,9 +74,11 @@ class Attributes:
         "direction",
         "every",
         "ice",
+        "mid",
         "others",
         "payload_types",
         "placed",
+        "ptime",
         "rtcp",
         "rtcp_mux",
         "rtpmaps",
@@ -104,6 +108,8 @@ class Attributes:
         for details in self.details.values():
             if len(details) > 1:
                 details.sort(key=_is_feedback)
+        self.mid, self.ptime = self._short("mid"), self._short("ptime")
+        """Values that an answer takes from its offer; None also for one that is not worth remembering."""
 
     def _add(self, attribute: Attribute, value: str) -> None:
         name, line = attribute
@@ -122,6 +128,10 @@ class Attributes:
             self.rtcp_mux = True
         elif name == "ice-ufrag":
             self.ice = True
+
+    def _short(self, name: str) -> str | None:
+        lines = self.placed.get(name)
+        return lines[0].partition(":")[2].strip() if lines and len(lines[0]) <= MAX_VALUE else None
 
     def _add_to_format(self, attribute: Attribute, value: str) -> None:
         name, line = attribute

@@ -38,8 +38,8 @@ class Memory:
 
 def offered(session: SessionDescription, memory: Memory | None) -> Memory | None:
     """Remember of an offer what its answer depends on, if it says anything of it."""
-    mids = tuple([_value(section, "mid") for section in session.media])
-    ptimes = tuple([_value(section, "ptime") for section in session.media])
+    mids = tuple([section.attributes.mid for section in session.media])
+    ptimes = tuple([section.attributes.ptime for section in session.media])
     if memory is None:
         if not any(mids) and not any(ptimes):
             return None
@@ -56,7 +56,7 @@ def carry_over(session: SessionDescription, memory: Memory | None) -> None:
     mids += (None,) * (lines - len(mids))
     ptimes += (None,) * (lines - len(ptimes))
     for section, mid, ptime in zip(session.media, mids, ptimes, strict=False):
-        if _value(section, "mid") != mid:
+        if section.attributes.mid != mid:
             _put(section, "mid", mid)
         if ptime is not None and section.is_rtp and "ptime" not in section.attributes.placed:
             _put(section, "ptime", ptime)
@@ -82,9 +82,9 @@ def adapt(session: SessionDescription, wishes: BodyWishes, answer: bool) -> list
 
 def _generate_mids(media: Sequence[MediaSection]) -> None:
     """Name the sections that have no name by their place, or by the next number that is free."""
-    taken = {_value(section, "mid") for section in media}
+    taken = {section.attributes.mid for section in media}
     for place, section in enumerate(media, 1):
-        if _value(section, "mid") is None:
+        if section.attributes.mid is None:
             free = place
             while str(free) in taken:
                 free += 1
@@ -146,12 +146,6 @@ def _with_version(body: str, version: str) -> str:
 
 def _digest(body: str) -> bytes:
     return blake2b(body.encode(errors="surrogatepass"), digest_size=16).digest()
-
-
-def _value(section: MediaSection, name: str) -> str | None:
-    """Value of an attribute that rewriting has a place for, None for one that is not worth remembering."""
-    lines = section.attributes.placed.get(name)
-    return lines[0].partition(":")[2].strip() if lines and len(lines[0]) <= MAX_KEPT else None
 
 
 def _put(section: MediaSection, name: str, value: str | None) -> None:

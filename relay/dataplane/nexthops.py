@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,14 +51,20 @@ class Hop:
     idle_since: float | None = None
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, init=False)
 class Destination:
     """An address that rules send to from `source`, its next hop (None: no way there) and the rules that use it."""
 
     ip: str
     source: str
-    hop: Hop | None = None
-    users: set[int] = field(default_factory=set)
+    hop: Hop | None
+    users: set[int]
+
+    def __init__(self, ip: str, source: str) -> None:
+        # Written out: what dataclass makes is Python code where all else is compiled.
+        self.ip, self.source = ip, source
+        self.hop = None
+        self.users = set()
 
     @property
     def index(self) -> int:

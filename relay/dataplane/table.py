@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +40,17 @@ from relay.dataplane.words import (
     word_port,
 )
 from relay.errors import DataplaneError
-from relay.types import Endpoint, Rule, StreamState
+from relay.types import Carries, Endpoint, Path, Rule, StreamState, Treatment
 
+# An Enum's members are found by a search, at each time of asking.
+_BLOCK: Final = Treatment.BLOCK
+_RTCP: Final = Carries.RTCP
+_BLOCKED: Final = Path.BLOCKED
+_REFUSED: Final = Path.REFUSED
+_NO_DESTINATION: Final = Path.NO_DESTINATION
+_NO_NEXT_HOP: Final = Path.NO_NEXT_HOP
+_NO_PACKET: Final = Path.NO_PACKET
+_FAST: Final = Path.FAST
 _RULE = abi.RULE.itemsize
 _COLD = abi.COLD.itemsize
 
@@ -145,9 +155,6 @@ class RuleTable:
     def get(self, local: Endpoint) -> Standing | None:
         address = self._address.get(local.ip)
         return None if address is None else self.standing.get(rule_index(address, local.port))
-
-    def is_local(self, ip: str) -> bool:
-        return ip in self._address
 
     def install(self, rules: Iterable[Rule]) -> None:
         """Put rules in force or change standing ones: destinations, then control words (which make new rules live).
@@ -275,12 +282,24 @@ class RuleTable:
             return self.nexthops.ready(entry.destination)
         return bool(self.cold[entry.index]["via_ifindex"])
 
+    def path(self, entry: Standing, packets: int) -> Path:
+        """Where the packets of a rule go, with the program on all interfaces they come in by."""
+        if entry.rule.treatment is _BLOCK and entry.rule.carries is not _RTCP:
+            return _BLOCKED
+        target = self.target(entry)
+        if target is None:
+            return _REFUSED if entry.refused else _NO_DESTINATION
+        if target.ip not in self._address and not self.leaves(entry):
+            return _NO_NEXT_HOP
+        return _FAST if packets else _NO_PACKET
+
     def state(self, entry: Standing) -> StreamState:
-        """The counters of a rule; its path is for the plane to say."""
+        """The counters of a rule, and its path if the program is there to take it."""
         state, expected = read_state(self._hot_bytes, self._cold_bytes, entry.index)
         state.observed_source, state.confirmed = self._observed(entry, expected)
         if not measures_jitter(entry.rule.clocks):
             state.jitter_ms = None
+        state.path = self.path(entry, state.packets)
         return state
 
     def close(self) -> None:

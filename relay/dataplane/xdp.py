@@ -34,13 +34,13 @@ from relay.dataplane.nexthops import NextHops
 from relay.dataplane.program import OBJECT, Sizes, Tables
 from relay.dataplane.reassembly import Reassembly
 from relay.dataplane.slowpath import Complaints, Copies, RawSender
-from relay.dataplane.table import RuleTable, Standing
+from relay.dataplane.table import RuleTable
 from relay.dataplane.tokens import NO_TOKENS, NoTokens, TokenCollector, Tokens, held_tokens
 from relay.errors import DataplaneError
 from relay.flows import Screen
 from relay.nic.links import Neighbour
 from relay.nic.watch import ADDRESSES, LINKS, ROUTES, HostWatch
-from relay.types import Carries, Endpoint, Rule, StreamState, Treatment
+from relay.types import Endpoint, Rule, StreamState
 from relay.types import Path as StreamPath
 
 __all__ = ["COUNTER_TEXTS", "XdpDataplane", "XdpSettings"]
@@ -152,7 +152,8 @@ class XdpDataplane:
         if entry is None:
             return StreamState()
         state = self._table.state(entry)
-        state.path = self._path(entry, state.packets)
+        if not self._attaching.standing:
+            state.path = StreamPath.NOT_ATTACHED
         return state
 
     def counters(self) -> Mapping[str, int]:
@@ -300,15 +301,3 @@ class XdpDataplane:
         route = self._watch.kernel.route(destination, source)
         link = self._watch.links.get(route.ifindex) if route else None
         return link.mtu if link else _LEAST_MTU
-
-    def _path(self, entry: Standing, packets: int) -> StreamPath:
-        if not self._attaching.standing:
-            return StreamPath.NOT_ATTACHED
-        if entry.rule.treatment is Treatment.BLOCK and entry.rule.carries is not Carries.RTCP:
-            return StreamPath.BLOCKED
-        target = self._table.target(entry)
-        if target is None:
-            return StreamPath.REFUSED if entry.refused else StreamPath.NO_DESTINATION
-        if not self._table.is_local(target.ip) and not self._table.leaves(entry):
-            return StreamPath.NO_NEXT_HOP
-        return StreamPath.FAST if packets else StreamPath.NO_PACKET
