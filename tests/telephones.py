@@ -95,17 +95,8 @@ class Telephones:
         pause = int((self.seconds + GRACE) / pauses * 1000)
         self._start(
             *(self.caller, caller, f"{self._network.PROXY_ADDRESS}:5060", "-d", str(pause)),
-            *(
-                "-key",
-                "callee",
-                self._network.CALLEE_ADDRESS,
-                "-m",
-                str(self.calls),
-                "-l",
-                str(self.calls),
-                "-r",
-                str(RATE),
-            ),
+            *("-key", "callee", self._network.CALLEE_ADDRESS),
+            *("-m", str(self.calls), "-l", str(self.calls), "-r", str(RATE)),
         )
 
     def _start(self, side: Side, scenario: str, *argv: str) -> None:
