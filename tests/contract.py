@@ -89,6 +89,16 @@ class Parties:
             Rule(above_b, above_a, self.ALICE, 1, above(self.BOB), 1, rtcp, joined=True),
         ]
 
+    def two_ports(self) -> list[Rule]:
+        """Both have RTP and RTCP on two."""
+        a, b, above_a, above_b = self.bridged()
+        return [
+            a._replace(carries=Carries.RTP, split=False),
+            b,
+            above_a._replace(signalled_source=above(self.ALICE)),
+            above_b._replace(destination=above(self.ALICE), joined=False),
+        ]
+
     def treated(self, treatment: Treatment) -> list[Rule]:
         """Of what Alice sends: type 8 has its silence, 101 is telephone-event."""
         a, b = self.pair(self.ALICE, self.BOB)
@@ -310,6 +320,37 @@ class Forwarding(Parties):
         arrive(self.facing_bob, self.BOB, RTP)
         arrive(above(self.facing_bob), above(self.BOB), RTCP)
         assert reached(moved) == [(RTP, self.facing_alice), (RTCP, self.facing_alice)]
+
+    def test_a_party_goes_over_to_a_port_of_its_own_for_rtcp(
+        self, plane: Dataplane, arrive: Arrive, reached: Reached
+    ) -> None:
+        for party in (self.ALICE, above(self.ALICE)):
+            reached(party)
+        plane.install(self.bridged())
+        arrive(self.facing_alice, self.ALICE, RTP)
+        arrive(self.facing_alice, self.ALICE, RTCP)
+        plane.install(self.two_ports())
+        arrive(above(self.facing_bob), above(self.BOB), RTCP)
+        assert reached(above(self.ALICE)) == [(RTCP, above(self.facing_alice))]
+        assert reached(self.ALICE) == []
+        arrive(above(self.facing_alice), above(self.ALICE), RTCP)
+        assert plane.state(above(self.facing_alice)).observed_source == above(self.ALICE)
+
+    def test_a_party_goes_over_to_one_port_and_back(self, plane: Dataplane, arrive: Arrive, reached: Reached) -> None:
+        moved = Endpoint(self.ALICE.ip, self.ALICE.port + 100)
+        for party in (self.ALICE, above(self.ALICE), moved):
+            reached(party)
+        plane.install(self.two_ports())
+        arrive(above(self.facing_alice), moved, RTCP)
+        arrive(above(self.facing_bob), above(self.BOB), RTCP)
+        assert reached(moved) == [(RTCP, above(self.facing_alice))]
+        plane.install(self.bridged())
+        arrive(above(self.facing_bob), above(self.BOB), RTCP)
+        assert reached(self.ALICE) == [(RTCP, self.facing_alice)]
+        plane.install(self.two_ports())
+        arrive(above(self.facing_bob), above(self.BOB), RTCP)
+        assert reached(above(self.ALICE)) == [(RTCP, above(self.facing_alice))]
+        assert reached(moved) == []
 
     def test_rtcp_at_the_one_port_reaches_the_listener(self, plane: Dataplane, listener: Heard, arrive: Arrive) -> None:
         plane.install(self.bridged())

@@ -169,7 +169,12 @@ class RuleTable:
         for index, mirror, rule in places:
             if ip6[index >> 16] or ip6[mirror >> 16]:
                 self._remember(rule)
+        joins = [mirror for index, mirror, rule in places if self._joins_anew(index, rule)]
         batch = {index: self._enter(index, mirror, rule) for index, mirror, rule in places}
+        for mirror in joins:
+            if (met := standing.get(mirror)) is not None:
+                batch[mirror] = met
+                self._begin(met)
         for entry in batch.values():
             self._send_to(entry)
             mirrored = standing.get(entry.mirror) if entry.mirror not in batch else None
@@ -320,14 +325,26 @@ class RuleTable:
             self._reset(entry)
             return entry
         before, entry.rule = entry.rule, rule
-        renewed = rule.source_epoch != before.source_epoch or mirror != entry.mirror
-        if renewed:
+        if rule.source_epoch != before.source_epoch or mirror != entry.mirror:
             entry.mirror = mirror
-            entry.folded = entry.told = None
-            entry.generation = self._next_generation(index, mirror)
-        if renewed or rule.preferred_source != before.preferred_source or clocks_differ(rule, before):
+            self._begin(entry)
+        elif rule.preferred_source != before.preferred_source or clocks_differ(rule, before):
             self._describe_source(entry)
         return entry
+
+    def _joins_anew(self, index: int, rule: Rule) -> bool:
+        """Whether the party a standing rule sends to has it on the port of RTP from here on, or has its own again.
+
+        Then what was observed of it is the address of the other port, though the signalling may call it the same.
+        """
+        entry = self.standing.get(index)
+        return entry is not None and entry.rule.joined is not rule.joined
+
+    def _begin(self, entry: Standing) -> None:
+        """Give the party facing a port a new generation, of which nothing is known but what was signalled."""
+        entry.folded = entry.told = None
+        entry.generation = self._next_generation(entry.index, entry.mirror)
+        self._describe_source(entry)
 
     def _next_generation(self, index: int, mirror: int) -> int:
         """For the party facing `index`, whose address is the destination of `mirror`."""

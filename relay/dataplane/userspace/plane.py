@@ -123,7 +123,10 @@ class UserspaceDataplane:
         """
         rules = list(rules)
         self._open_all([rule.local for rule in rules if rule.local not in self._sockets])
+        joins = [rule.source for rule in rules if self._joins_anew(rule)]
         batch = [self._enter(rule) for rule in rules]
+        for port in filter(None, map(self._ports.get, joins)):
+            port.change(port.rule, next(self._generations))
         for port in batch:
             self._aim(port)
             mirrored = self._ports.get(port.rule.source)
@@ -196,6 +199,11 @@ class UserspaceDataplane:
         renewed = rule.source_epoch != before.source_epoch or rule.source != before.source
         port.change(rule, next(self._generations) if renewed else None)
         return port
+
+    def _joins_anew(self, rule: Rule) -> bool:
+        """Whether the party it sends to has its port with RTP from here on, or has one of its own again."""
+        port = self._ports.get(rule.local)
+        return port is not None and port.rule.joined is not rule.joined
 
     def _aim(self, port: Port) -> None:
         """Say where the packets of a port go: to the party that its mirror faces."""
