@@ -18,6 +18,8 @@ Clocks = tuple[tuple[int, int], ...]
 Network = IPv4Network | IPv6Network
 
 _BROADCAST = IPv4Address("255.255.255.255")
+_NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052 section 2.1; 6to4 is RFC 3056
+_EMBEDDED = (IPv6Network("::/96"), IPv6Network("::ffff:0:0/96"))  # RFC 4291 section 2.5.5
 # An Enum's members are found by a search, at each time of asking.
 _PASS: Final = Treatment.PASS
 _RTP: Final = Carries.RTP
@@ -42,12 +44,30 @@ def refusal(endpoint: Endpoint, *, loopback_ok: bool, denied: Sequence[Network] 
         address = ip_address(endpoint.ip)
     except ValueError:
         return "not an IP address"
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return _kind(address, loopback_ok) or _denied(address, denied)
+    reason = _kind(address, loopback_ok) or _denied(address, denied)
+    if reason is None and isinstance(address, IPv6Address):
+        reason = _translated(address, denied)
+    return reason
+
+
+def _translated(address: IPv6Address, denied: Sequence[Network]) -> str | None:
+    """Why nothing is sent to the IPv4 address that a gateway would make of an IPv6 one, if any does."""
+    if address in _NAT64:
+        found = IPv4Address(address.packed[12:])
+    elif address.sixtofour is not None:
+        found = address.sixtofour
+    else:
+        return None
+    reason = _kind(found, loopback_ok=False) or _denied(found, denied)
+    return f"{reason} behind a translation to IPv4" if reason else None
 
 
 def _kind(address: IPv4Address | IPv6Address, loopback_ok: bool) -> str | None:
+    if isinstance(address, IPv6Address):
+        if address.scope_id is not None:
+            return "an address with a scope"
+        if int(address) > 1 and any(address in network for network in _EMBEDDED):
+            return "an IPv4 address written as IPv6"
     if address.is_unspecified or (address.version == 4 and address.packed[0] == 0):
         return "an unspecified address"
     if address.is_loopback:

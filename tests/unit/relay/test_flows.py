@@ -18,7 +18,18 @@ from tests.calls import ALICE, BOB, HOST, Stage, above, audio
         ("127.0.0.1", "a loopback address"),
         ("127.8.8.8", "a loopback address"),
         ("::1", "a loopback address"),
-        ("::ffff:127.0.0.1", "a loopback address"),
+        ("::ffff:127.0.0.1", "an IPv4 address written as IPv6"),
+        ("::ffff:203.0.113.1", "an IPv4 address written as IPv6"),
+        ("::203.0.113.1", "an IPv4 address written as IPv6"),
+        ("::2", "an IPv4 address written as IPv6"),
+        ("64:ff9b::7f00:1", "a loopback address behind a translation to IPv4"),
+        ("64:ff9b::e000:1", "a multicast address behind a translation to IPv4"),
+        ("64:ff9b::a9fe:a9fe", "a link-local address behind a translation to IPv4"),
+        ("64:ff9b::", "an unspecified address behind a translation to IPv4"),
+        ("64:ff9b::cb00:7101", None),
+        ("2002:7f00:1::1", "a loopback address behind a translation to IPv4"),
+        ("2002:ffff:ffff::", "the broadcast address behind a translation to IPv4"),
+        ("2002:cb00:7101::1", None),
         ("224.0.0.1", "a multicast address"),
         ("239.255.0.1", "a multicast address"),
         ("ff02::1", "a multicast address"),
@@ -29,6 +40,9 @@ from tests.calls import ALICE, BOB, HOST, Stage, above, audio
         ("::", "an unspecified address"),
         ("169.254.1.1", "a link-local address"),
         ("fe80::1", "a link-local address"),
+        ("fe80::1%eth0", "an address with a scope"),
+        ("2001:db8::1%1", "an address with a scope"),
+        ("::1%lo", "an address with a scope"),
         ("example.org", "not an IP address"),
         ("198.51.100.1", None),
         ("10.0.0.1", None),
@@ -49,6 +63,10 @@ def test_denied_networks_are_refused() -> None:
     assert refusal(Endpoint("198.51.100.9", 1), loopback_ok=False, denied=denied) == text
     assert refusal(Endpoint("2001:db8::9", 1), loopback_ok=False, denied=denied) == text
     assert refusal(Endpoint("198.51.101.9", 1), loopback_ok=False, denied=denied) is None
+    for ip in ("64:ff9b::c633:6409", "2002:c633:6409::1"):
+        found = refusal(Endpoint(ip, 1), loopback_ok=False, denied=denied)
+        assert found == f"{text} behind a translation to IPv4"
+    assert refusal(Endpoint("64:ff9b::c633:6509", 1), loopback_ok=False, denied=denied) is None
 
 
 def test_a_screen_says_the_same_again_and_knows_its_side() -> None:
