@@ -75,6 +75,30 @@ __attribute__((noinline)) int draw_token(const struct hp_ip6 *address)
 }
 
 /* Whether an address is one that no packet is ever sent to. */
+static __always_inline bool refused4(__be32 address, __u32 flags)
+{
+	struct hp_prefix key = { .length = 32, .address = address };
+	__u32 host_order = bpf_ntohl(address);
+	__u8 first = host_order >> 24;
+
+	return first == 0 || first >= 224 || host_order >> 16 == 0xa9fe ||
+	       (first == 127 && !(flags & HP_LOOPBACK)) ||
+	       bpf_map_lookup_elem(&denied, &key);
+}
+
+/* The same of the IPv4 address a gateway would send to: NAT64 (RFC 6052 2.1), 6to4 (RFC 3056). */
+static __always_inline bool refused_behind(const word32 *word)
+{
+	__u32 first = bpf_ntohl(word[0]);
+
+	if (first == 0x64ff9b && !word[1] && !word[2])
+		return refused4(word[3], 0);
+	if (first >> 16 == 0x2002)
+		return refused4(bpf_htonl(first << 16 | bpf_ntohl(word[1]) >> 16), 0);
+	return false;
+}
+
+/* The same of an IPv6 address. */
 __attribute__((noinline)) int refused6(const struct hp_ip6 *address, __u32 flags)
 {
 	const word32 *word = (const void *)address;
@@ -90,10 +114,10 @@ __attribute__((noinline)) int refused6(const struct hp_ip6 *address, __u32 flags
 		return true;	/* multicast, link-local */
 	if (high_zero && word[2] == bpf_htonl(0xffff))
 		return true;	/* an IPv4 address, RFC 4291 2.5.5.2 */
-	if (high_zero && !word[2] && bpf_ntohl(word[3]) <= 1)
-		return !word[3] || !(flags & HP_LOOPBACK);
+	if (high_zero && !word[2])	/* another, 2.5.5.1, but for ::1 */
+		return word[3] != bpf_htonl(1) || !(flags & HP_LOOPBACK);
 	__builtin_memcpy(&key.address, address, sizeof(key.address));
-	return bpf_map_lookup_elem(&denied6, &key) != NULL;
+	return bpf_map_lookup_elem(&denied6, &key) || refused_behind(word);
 }
 
 #endif

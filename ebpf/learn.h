@@ -53,18 +53,6 @@ static __always_inline __u32 score(const struct lesson *l, __u64 endpoint)
 	return points;
 }
 
-/* Addresses no packet is ever sent to. */
-static __always_inline bool refused(__be32 address, __be16 port, __u16 flags)
-{
-	struct hp_prefix key = { .length = 32, .address = address };
-	__u32 host_order = bpf_ntohl(address);
-	__u8 first = host_order >> 24;
-
-	return !port || first == 0 || first >= 224 || host_order >> 16 == 0xa9fe ||
-	       (first == 127 && !(flags & HP_LOOPBACK)) ||
-	       bpf_map_lookup_elem(&denied, &key);
-}
-
 static __always_inline __u8 first_state(const struct lesson *l)
 {
 	__u32 points = score(l, l->source);
@@ -205,9 +193,11 @@ static __always_inline bool refuse_source(struct lesson *l)
 {
 	__be16 port = l->source >> 32;
 
+	if (!port)
+		return true;
 	if (!l->address)
-		return refused(l->source, port, l->flags);
-	if (!port || refused6(l->address, l->flags))
+		return refused4(l->source, l->flags);
+	if (refused6(l->address, l->flags))
 		return true;
 	if (!(__be32)l->source)
 		l->source |= (__u32)token_of(l->address);

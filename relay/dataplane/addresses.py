@@ -20,12 +20,12 @@ _WORDS = struct.Struct(">4I")
 
 
 def address_slot(address: int) -> int:
-    """The first slot looked at for an IPv4 address (as a number); ebpf/parse.h does the same."""
+    """The first slot looked at for an IPv4 address (as a number); ebpf/find.h does the same."""
     return (address * _MULTIPLIER & 0xFFFFFFFF) >> _SHIFT
 
 
 def address_slot6(address: int) -> int:
-    """The first slot looked at for an IPv6 address (as a number); ebpf/parse.h does the same."""
+    """The first slot looked at for an IPv6 address (as a number); ebpf/find.h does the same."""
     first, second, third, fourth = _WORDS.unpack(address.to_bytes(16, "big"))
     return address_slot(first ^ second ^ third ^ fourth)
 

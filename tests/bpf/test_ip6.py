@@ -288,6 +288,14 @@ REFUSED = {
     "link-local": "fe80::1",
     "the end of link-local": "febf::1",
     "an IPv4 address": "::ffff:198.51.100.1",
+    "an IPv4 address of another kind": "::198.51.100.1",
+    "the least of these": "::2",
+    "loopback behind NAT64": "64:ff9b::7f00:1",
+    "link-local behind NAT64": "64:ff9b::a9fe:1",
+    "multicast behind 6to4": "2002:e000:1::1",
+    "loopback behind 6to4": "2002:7f00:1::1",
+    "denied behind NAT64": "64:ff9b::cb00:71c8",
+    "denied behind 6to4": "2002:cb00:71c8::",
     "a denied network": "2001:db8:203:8000::1",
 }
 
@@ -300,7 +308,18 @@ def test_addresses_that_are_never_answered(board: Switchboard, name: str) -> Non
     assert board.learned(PORT_B6) is None
 
 
-@pytest.mark.parametrize("address", ["::1", "::2", "fec0::1", "2001:db8:203:7fff::1", "::fffe:102:304"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "::1",
+        "fec0::1",
+        "2001:db8:203:7fff::1",
+        "::fffe:102:304",
+        "64:ff9b::c633:6401",
+        "64:ff9b:1::7f00:1",
+        "2002:c633:6401::1",
+    ],
+)
 def test_addresses_beside_those_are_learned(board: Switchboard, address: str) -> None:
     call(board, abi.LOOPBACK)
     assert board.run(datagram(Endpoint(address, 4000), PORT_A6)).verdict == XDP_REDIRECT
