@@ -138,7 +138,7 @@ $(PYTHON): | build-packages
 
 # One library holds all compiled modules, so a change of one compiles all. A module that is compiled no longer would hide
 # its source: all go before.
-.venv/.compiled: setup.py $(wildcard relay/*.py relay/dataplane/*.py control/ng/*.py control/sdp/*.py) | .venv/.built
+.venv/.compiled: setup.py $(wildcard relay/*.py relay/dataplane/*.py control/chronicle.py control/ng/*.py control/sdp/*.py) | .venv/.built
 	@echo "Compiling the control plane, which takes a minute"
 	@find relay control -name '*.so' -delete
 	@HAIRPIN_COMPILE=1 $(PYTHON) -W ignore setup.py --quiet build_ext --inplace --build-temp build/compiled >build/compiled.log 2>&1 \

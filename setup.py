@@ -14,10 +14,9 @@ COMPILED = [
     *(f"relay/{name}.py" for name in ("call", "dialogs", "flows", "forwarding", "interfaces", "leg", "media", "ports")),
     *(f"relay/{name}.py" for name in ("quality", "registry", "rtcp", "timers")),
     *(f"relay/dataplane/{name}.py" for name in ("counts", "nexthops", "options", "table", "words")),
-    *(
-        f"control/ng/{name}.py"
-        for name in ("bencode", "commands", "message", "needed", "offeranswer", "report", "room")
-    ),
+    "control/chronicle.py",
+    *(f"control/ng/{name}.py" for name in ("bencode", "commands", "flags", "message", "needed", "offeranswer")),
+    *(f"control/ng/{name}.py" for name in ("report", "room", "service", "takers", "templates")),
     *(f"control/sdp/{name}.py" for name in ("attributes", "codecs", "model", "parse", "party", "rewrite")),
 ]
 
