@@ -70,8 +70,9 @@ _PREFERRED = _place(abi.COLD, "preferred", 4)
 _FRESH = reader(abi.COLD, "preferred", "source", "clock")
 """Packs these fields and zeros between them: the cold record of a port that begins a new life."""
 assert _FRESH.size == _COLD
-_COUNTED = bytes(_RULE - 8 * _PACKETS)
-"""The hot counters of such a port."""
+_TICK = _place(abi.RULE, "tick", 1)
+_COUNTED = bytes(_RULE - _TICK)
+"""The hot counters of such a port, and the guard of its rate, which compares with them."""
 _RULE_QUADS, _RULE_SHORTS = _RULE // 8, _RULE // 2
 _COLD_QUADS, _COLD_WORDS = _COLD // 8, _COLD // 4
 
@@ -354,9 +355,10 @@ class RuleTable:
 
     def _reset(self, entry: Standing) -> None:
         """What a port begins a new life with; it is not live, so no packet counts meanwhile."""
-        at = entry.index * _RULE
-        self._octets_ended += self._hot[entry.index * _RULE_QUADS + _BYTES]
-        self._hot_bytes[at + 8 * _PACKETS : at + _RULE] = _COUNTED
+        at, base = entry.index * _RULE, entry.index * _RULE_QUADS
+        self._octets_ended += self._hot[base + _BYTES]
+        self._hot[base + _LEARNED] = self._hot[base + _EXPECTED] = 0  # who stood here was another call's party
+        self._hot_bytes[at + _TICK : at + _RULE] = _COUNTED
         _FRESH.pack_into(self._cold_bytes, entry.index * _COLD, *self._source_words(entry))
 
     def _describe_source(self, entry: Standing) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from relay.dataplane.xdp import XdpDataplane, XdpSettings
 from relay.types import Endpoint
-from tests.contract import Arrive, Forwarding, ForwardingContract, Heard, Parties, Reached
+from tests.contract import Arrive, DataplaneContract, Ending, Forwarding, Heard, Parties, Reached
+from tests.lab import Lab
 from tests.net.conftest import (
     PARTY6_A,
     PARTY6_B,
@@ -27,45 +28,72 @@ STRANGER, STRANGER6 = "10.7.1.66", "fd07:1::66"
 SETTLING_SECONDS = 0.02
 
 
+@pytest.fixture(scope="module")
+def wires() -> Iterator[Table]:
+    with Lab() as lab:
+        built = Table(lab)
+        built.a.ip("address", "add", f"{STRANGER}/24", "dev", "eth0")
+        built.a.ip("address", "add", f"{STRANGER6}/64", "dev", "eth0", "nodad")
+        yield built
+        built.close()
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    made = asyncio.new_event_loop()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture(scope="module")
+def running(wires: Table, loop: asyncio.AbstractEventLoop, heard: Heard) -> Iterator[XdpDataplane]:
+    """One plane for all tests: the kernel takes seconds to accept its program. Each test leaves it without rules."""
+    made = XdpDataplane(XdpSettings((RELAY_A, RELAY_B, RELAY6_A, RELAY6_B)))
+    wires.relay.call(lambda: loop.run_until_complete(made.start(heard)))
+    yield made
+    loop.run_until_complete(made.close())
+
+
 class OverWires(Parties):
     """What the address families share."""
 
     @pytest.fixture
-    def listener(self) -> Heard:
-        return Heard()
+    def listener(self, heard: Heard) -> Heard:
+        heard.sources.clear()
+        heard.reports.clear()
+        return heard
 
     @pytest.fixture
-    def loop(self, table: Table) -> Iterator[asyncio.AbstractEventLoop]:
-        made = asyncio.new_event_loop()
-        yield made
-        made.close()
+    def plane(self, running: XdpDataplane, listener: Heard) -> Iterator[XdpDataplane]:
+        yield running
+        running.remove(running.rules(), 0)
+        running.deny(())
 
     @pytest.fixture
-    def plane(self, table: Table, loop: asyncio.AbstractEventLoop, listener: Heard) -> Iterator[XdpDataplane]:
-        table.a.ip("address", "add", f"{STRANGER}/24", "dev", "eth0")
-        table.a.ip("address", "add", f"{STRANGER6}/64", "dev", "eth0", "nodad")
-        made = XdpDataplane(XdpSettings(tuple({self.facing_alice.ip: 0, self.facing_bob.ip: 0})))
-        table.relay.call(lambda: loop.run_until_complete(made.start(listener)))
-        yield made
-        loop.run_until_complete(made.close())
-
-    @pytest.fixture
-    def phones(self, table: Table) -> dict[Endpoint, Phone]:
+    def phones(self, wires: Table) -> Iterator[dict[Endpoint, Phone]]:
         class Phones(dict[Endpoint, Phone]):
             def __missing__(self, party: Endpoint) -> Phone:
-                host = table.b if party.ip in (PARTY_B, PARTY6_B) else table.a
-                found = self[party] = table.phone(host, *party)
+                host = wires.b if party.ip in (PARTY_B, PARTY6_B) else wires.a
+                found = self[party] = wires.phone(host, *party)
                 return found
 
-        return Phones()
+        switched_on = Phones()
+        yield switched_on
+        for phone in switched_on.values():
+            phone.close()
 
     @pytest.fixture
     def arrive(
-        self, table: Table, loop: asyncio.AbstractEventLoop, plane: XdpDataplane, phones: dict[Endpoint, Phone]
+        self, wires: Table, loop: asyncio.AbstractEventLoop, plane: XdpDataplane, phones: dict[Endpoint, Phone]
     ) -> Arrive:
         def deliver(local: Endpoint, source: Endpoint, payload: bytes) -> None:
             phones[source].send(local, payload)
-            table.relay.call(lambda: loop.run_until_complete(asyncio.sleep(SETTLING_SECONDS)))
+            wires.relay.call(lambda: loop.run_until_complete(asyncio.sleep(SETTLING_SECONDS)))
 
         return deliver
 
@@ -74,14 +102,14 @@ class OverWires(Parties):
         return lambda party: phones[party].received()
 
 
-class TestIPv4(OverWires, ForwardingContract):
+class TestIPv4(OverWires, Forwarding, DataplaneContract):
     LOCAL, LOCAL_BOB = RELAY_A, RELAY_B
     ALICE = Endpoint(PARTY_A, 4000)
     BOB = Endpoint(PARTY_B, 5000)
     STRANGER = Endpoint(STRANGER, 6000)
 
 
-class TestIPv6(OverWires, ForwardingContract):
+class TestIPv6(OverWires, Forwarding, DataplaneContract):
     LOCAL, LOCAL_BOB = RELAY6_A, RELAY6_B
     ALICE = Endpoint(PARTY6_A, 4000)
     BOB = Endpoint(PARTY6_B, 5000)
@@ -100,3 +128,12 @@ class TestFromIPv6ToIPv4(OverWires, Forwarding):
     ALICE = Endpoint(PARTY6_A, 4000)
     BOB = Endpoint(PARTY_B, 5000)
     STRANGER = Endpoint(STRANGER6, 6000)
+
+
+class TestEnding(Ending):
+    @pytest.fixture
+    def plane(self, table: Table) -> XdpDataplane:
+        """A plane of its own, which is closed in mid-run."""
+        made = XdpDataplane(XdpSettings((RELAY_A, RELAY6_B)))
+        table.run(lambda: made.start(Heard()))
+        return made

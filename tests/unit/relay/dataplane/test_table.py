@@ -346,12 +346,16 @@ def test_a_new_life_counts_from_zero_and_knows_nobody(bench: Bench) -> None:
     bench.learn(FACING_A, NAT, abi.CONFIRMED)
     bench.table.rules[index]["packets"] = bench.table.rules[index]["bytes"] = 9
     bench.table.cold[index]["drops"] = 3
+    bench.table.rules[index]["tick"], bench.table.rules[index]["mark"] = 7, 9
     bench.table.remove([FACING_A, FACING_B], 0)
     bench.table.install(pair())
     entry = bench.table.get(FACING_A)
     assert entry
     state = bench.table.state(entry)
     assert (state.packets, state.bytes, state.drops, state.observed_source) == (0, 0, 0, None)
+    # The guard of the rate takes the difference of mark and packets.
+    assert (bench.table.rules[index]["tick"], bench.table.rules[index]["mark"]) == (0, 0)
+    assert bench.table.expected(index) == bench.table.learned(bench.table.index(FACING_B)) == 0
 
 
 def test_loss_and_jitter_are_read_as_the_program_keeps_them(bench: Bench) -> None:
