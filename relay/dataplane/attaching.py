@@ -79,8 +79,8 @@ class Attaching:
         self._task = self._loop.create_task(self._stand_again())
 
     def links_changed(self) -> None:
-        """Links are others now: forget those that are gone."""
-        self._devmap.forget_missing(self._watch.links)
+        """Links are others now: those that are gone have no place in the devmap, those that came back have theirs."""
+        self._devmap.follow(self._watch.links)
 
     def look(self) -> None:
         """See whether the program is attached; the kernel is not asked for every stream that is looked at."""

@@ -14,6 +14,7 @@ from relay.errors import DataplaneError
 from relay.nic import links as nic
 
 _STACKED = ("vlan", "macvlan", "bridge")
+_INDEX = struct.Struct("=I")
 _DEEPEST = 8  # devices upon each other that the kernel allows
 
 
@@ -69,21 +70,32 @@ class Devmap:
         if not self._free:
             return None
         slot = self._free[0]
-        try:
-            self._table.update(struct.pack("=I", slot), struct.pack("=I", ifindex))
-        except BpfError:
+        if not self._enter(slot, ifindex):
             return None
         self._slots[ifindex] = self._free.popleft()
         return slot
 
-    def forget_missing(self, links: Mapping[int, nic.Link]) -> None:
-        """Free the places of devices that are gone; the kernel has emptied them already."""
+    def follow(self, links: Mapping[int, nic.Link]) -> None:
+        """Free the places of devices that are gone; the kernel has emptied them already.
+
+        So it has those of devices that went and are back under their number, unnoticed in between.
+        """
         for ifindex in self._slots.keys() - links.keys():
             self._free.append(self._slots.pop(ifindex))
+        for ifindex, slot in self._slots.items():
+            if self._table.lookup(_INDEX.pack(slot)) is None:
+                self._enter(slot, ifindex)
 
     def devices(self) -> set[int]:
         """The devices packets may leave by."""
         return set(self._slots)
+
+    def _enter(self, slot: int, ifindex: int) -> bool:
+        try:
+            self._table.update(_INDEX.pack(slot), _INDEX.pack(ifindex))
+        except BpfError:
+            return False
+        return True
 
 
 class Attachments:

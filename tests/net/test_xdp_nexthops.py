@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -139,6 +140,33 @@ def test_an_interface_goes_and_comes_back(table: Table, first: Endpoint, second:
             assert (len(await b.expect(10)), len(await a.expect(1))) == (10, 1)
             assert described(plane, "interface to-b was gone, and is attached to again")
             assert not described(plane, "is on no interface")
+
+    table.run(scenario)
+
+
+def test_an_interface_that_was_away_while_nobody_looked_forwards_again(table: Table) -> None:
+    """It has the same number, but the kernel has forgotten it."""
+    elsewhere = table.lab.host("elsewhere")
+
+    async def scenario() -> None:
+        a, b = table.phones()
+        async with table.plane() as plane:
+            plane.install(mirrored(a.endpoint, b.endpoint))
+            await ready(plane)
+            number = table.relay.call(lambda: socket.if_nametoindex("to-b"))
+            table.relay.ip("link", "set", "to-b", "netns", elsewhere.namespace)
+            elsewhere.ip("link", "set", "to-b", "netns", table.relay.namespace)
+            assert table.relay.call(lambda: socket.if_nametoindex("to-b")) == number
+            table.relay.ip("address", "add", f"{RELAY_B}/24", "dev", "to-b")
+            table.relay.ip("link", "set", "to-b", "up")
+            await wait_for(lambda: table.attached() == ["to-a", "to-b"])
+            await ready(plane)
+            await asyncio.sleep(0.3)
+            before = plane.counters()
+            await stream(a, 5)
+            assert len(await b.expect(5)) == 5
+            after = plane.counters()
+            assert (after["forwarded"] - before["forwarded"], after["slow_path"] - before["slow_path"]) == (5, 0)
 
     table.run(scenario)
 

@@ -118,8 +118,14 @@ class FakeProgram:
 
 
 class FakeMap:
+    def __init__(self) -> None:
+        self.held: dict[bytes, bytes] = {}
+
     def update(self, key: bytes, value: bytes) -> None:
-        pass
+        self.held[key] = value
+
+    def lookup(self, key: bytes) -> bytes | None:
+        return self.held.get(key)
 
 
 class Bench:
@@ -203,7 +209,17 @@ def test_what_is_wanted_no_more_is_let_go_and_what_came_back_attached_anew() -> 
 def test_a_devmap_gives_each_device_a_place_and_takes_it_back() -> None:
     devmap = Devmap(FakeMap())  # type: ignore[arg-type]
     assert [devmap.slot(2), devmap.slot(3), devmap.slot(2)] == [0, 1, 0]
-    devmap.forget_missing({3: HOST[3]})
+    devmap.follow({3: HOST[3]})
     assert devmap.devices() == {3}
     assert [devmap.slot(index) for index in range(100, 163)] == [*range(2, 64), 0]
     assert devmap.slot(200) is None
+
+
+def test_a_device_that_came_back_under_its_number_has_its_place_again() -> None:
+    table = FakeMap()
+    devmap = Devmap(table)  # type: ignore[arg-type]
+    devmap.slot(2), devmap.slot(3)
+    before = dict(table.held)
+    del table.held[next(iter(before))]  # as the kernel does when it goes
+    devmap.follow(HOST)
+    assert table.held == before
