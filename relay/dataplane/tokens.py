@@ -42,6 +42,7 @@ class Tokens:
         self._table = table
         self._spare = spare
         self._known: dict[str, int] = {}
+        self._asked: set[int] = set()
 
     def fill(self) -> None:
         """Put all tokens there are into the table of spare ones; before the program runs."""
@@ -51,7 +52,10 @@ class Tokens:
         """The token of an address, drawn if it has none yet. Raises DataplaneError when all are taken."""
         known = self._known.get(ip)
         if known is None:
-            known = self._known[ip] = self._find(socket.inet_pton(socket.AF_INET6, ip))
+            known = self._find(socket.inet_pton(socket.AF_INET6, ip))
+            if self.text(known) == ip:  # what is withdrawn is forgotten by this spelling
+                self._known[ip] = known
+        self._asked.add(known)
         return known
 
     def text(self, token: int) -> str:
@@ -67,8 +71,17 @@ class Tokens:
         halves = np.frombuffer(self._peers, np.uint64).reshape(-1, 2)
         return np.flatnonzero(halves[:, 0] | halves[:, 1])
 
+    def begin_look(self) -> None:
+        """Remember from here on which tokens were asked for: they may be in words that have been looked at."""
+        self._asked.clear()
+
     def withdraw(self, token: int) -> bool:
-        """Take a token out of the table, so that nobody finds it any more; False if it does not stand there."""
+        """Take a token out of the table, so that nobody finds it any more.
+
+        False if it does not stand there, or was asked for since the look began.
+        """
+        if token in self._asked:
+            return False
         octets = self.octets(token)
         if self._table.lookup(octets) != _TOKEN.pack(token):
             return False
@@ -176,6 +189,7 @@ class TokenCollector:
         self._later(seconds, lambda: step() if self._open else None)
 
     def _begin(self) -> None:
+        self._tokens.begin_look()
         self._look(0, np.zeros(self._tokens.size, np.bool_), self._withdraw)
 
     def _look(self, part: int, found: npt.NDArray[np.bool_], then: Callable[[list[int]], None]) -> None:

@@ -149,6 +149,26 @@ def test_a_token_found_just_before_it_was_withdrawn_stays(bench: Bench) -> None:
     assert bench.collector.returned == 0
 
 
+def test_a_token_asked_for_since_the_look_began_stays(bench: Bench) -> None:
+    token = bench.tokens.number(A)
+    bench.step()
+    assert bench.tokens.number(A) == token  # an offer, whose rule stands in the part that was looked at
+    bench.words[0] = {token}
+    bench.step()
+    assert bench.found(A) == token
+
+
+def test_another_spelling_of_an_address_is_not_remembered_for_longer(bench: Bench) -> None:
+    token = bench.tokens.number("2001:DB8::A")
+    assert token == bench.tokens.number(A)
+    bench.first_phase()
+    bench.second_phase()
+    while bench.spare.queue[0] != token.to_bytes(4, "little"):
+        bench.spare.queue.rotate()
+    assert bench.tokens.number(B) == token
+    assert bench.tokens.number("2001:DB8::A") != token
+
+
 def test_an_address_may_get_another_token_while_the_first_is_still_held(bench: Bench) -> None:
     first = bench.tokens.number(A)
     bench.first_phase()
