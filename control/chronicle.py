@@ -83,7 +83,7 @@ def _party(role: str, leg: Leg, states: Mapping[Endpoint, StreamState]) -> str:
     sent = [text for media in leg.medias[:MAX_MEDIA] if (text := _media(media, states))]
     more = len(leg.medias) - MAX_MEDIA
     sent += [f"and {more} media more"] if more > 0 else []
-    return f"; {role} {leg.tag[:MAX_TAG]}: {', '.join(sent) or 'nothing'}"
+    return f"; {role} {leg.tag[:MAX_TAG] or '-'}: {', '.join(sent) or 'nothing'}"
 
 
 def _media(media: Media, states: Mapping[Endpoint, StreamState]) -> str:

@@ -119,6 +119,7 @@ async def run(loaded: Loaded, read: Callable[[], Loaded]) -> None:
         asked = await stop
         log.log(logs.NOTICE, "stopping on %s with %d calls standing", asked, relay.registry.standing)
         supervisor.notify("STOPPING=1", os.environ)
+        relay.registry.stop(time.monotonic())
     log.log(logs.NOTICE, "stopped, everything is let go")
 
 
@@ -252,7 +253,9 @@ class Relay:
         say(logs.NOTICE, "hairpin %s, %s, instance %d, pid %d", version(), build(), self.config.instance, os.getpid())
         for interface in self.registry.interfaces:
             pool = interface.pool
-            say(logs.NOTICE, "media: %s %s, ports %d-%d", interface.name, interface.address, pool.low, pool.high)
+            shown = f", shown as {interface.advertised}" if interface.advertised != interface.address else ""
+            place = f"{interface.name} {interface.address}{shown}"
+            say(logs.NOTICE, "media: %s, ports %d-%d", place, pool.low, pool.high)
         say(logs.NOTICE, "ports: %s", self.reserved)
         for line in self.plane.describe():
             say(logs.NOTICE, "data plane: %s", line)

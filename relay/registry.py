@@ -278,6 +278,11 @@ class Registry(Forwarding):
         self._end(call, "terminated by the operator", now)
         return call
 
+    def stop(self, now: float) -> None:
+        """End all calls at once, since the relay stops."""
+        for call in list(self._calls.values()):
+            self._end(call, "deleted" if call.over else "the relay stopped", now)
+
     def tick(self, now: float) -> int:
         """Run the timers that are due; returns how many calls ended."""
         ended = 0

@@ -55,6 +55,11 @@ def reserved(host: Host) -> str:
     return host.call(RESERVED.read_text).strip()
 
 
+def test_what_is_shown_behind_nat_is_said_at_the_start(host: Host) -> None:
+    daemon = memory(host, "--interface=out/10.99.5.1!192.0.2.1").ready()
+    assert "media: out 10.99.5.1, shown as 192.0.2.1, ports 30000-40000" in daemon.says("operators: ")
+
+
 def test_no_options_make_a_relay_that_says_what_it_chose(host: Host) -> None:
     daemon = Daemon(host).ready()
     said = daemon.says("operators: hairpin status, at ")
@@ -76,11 +81,13 @@ def test_an_orderly_end_leaves_nothing(host: Host, how: signal.Signals) -> None:
     daemon = memory(host, f"--pidfile={pidfile}").ready()
     assert len(standing_files(host)) == 2
     assert pidfile.read_text() == f"{daemon.process.pid}\n"
+    offer(host, "standing")
     assert daemon.end(how) == 0
     assert standing_files(host) == []
     assert not pidfile.exists()
     assert not pings(host, NG)
-    assert f"stopping on {how.name}" in daemon.said()
+    assert f"stopping on {how.name} with 1 calls standing" in daemon.said()
+    assert "[standing] ended after 0 s, the relay stopped: " in daemon.said()
     assert "ERROR" not in daemon.said()
     assert "Traceback" not in daemon.said()
 

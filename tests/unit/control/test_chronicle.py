@@ -88,6 +88,15 @@ def test_the_end_of_a_call_tells_who_ended_it_and_what_each_party_sent(caplog: p
     )
 
 
+def test_a_party_that_never_had_a_name_is_a_dash(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage()
+    write = chronicle.of_ends(stage.plane, lambda: 107.4)
+    stage.registry = Registry(stage.plane, [stage.interface], Settings(), lambda: 100.0, write)
+    stage.offer([audio(ALICE)], call_id="a@b", tags=("alice", None))
+    stage.registry.terminate("a@b", 107.4)
+    assert "; callee -: audio 0 packets 0 bytes" in caplog.records[-1].getMessage()
+
+
 def test_many_media_make_no_endless_line(caplog: pytest.LogCaptureFixture) -> None:
     line = ended(caplog, ([audio(ALICE)] * 20, [audio(BOB)] * 20)).line
     assert line.count("and 12 media more") == 2

@@ -290,6 +290,18 @@ def test_an_unanswered_call_is_known_by_its_caller_alone(stage: Stage) -> None:
     assert stage.delete(from_tag="alice", to_tag="bob", match_to_tag=True) is not None
 
 
+def test_a_relay_that_stops_ends_all_calls(stage: Stage) -> None:
+    answered(stage)
+    for branch in ("one", "two"):
+        stage.offer(call_id="forked", signal=Signal(via_branch=branch))
+    stage.offer(call_id="deleted", tags=("carol", None))
+    stage.registry.delete("deleted", stage.now, delay=30)
+    stage.registry.stop(stage.now)
+    assert stage.ended == [("c1", "the relay stopped"), ("forked", "the relay stopped"), ("deleted", "deleted")]
+    assert stage.plane.rules() == []
+    stage.check()
+
+
 def test_an_operator_ends_a_call_at_once(stage: Stage) -> None:
     answered(stage)
     stage.registry.terminate("c1", stage.now)
