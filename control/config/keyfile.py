@@ -24,11 +24,11 @@ class Entry(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A section's entries in their order, a key's last value alone; `problems` and `warnings` by line."""
+    """A section's entries in their order, a key's last value alone; `problems` by line, `warnings` by line and key."""
 
     entries: list[Entry]
     problems: list[tuple[int, str]]
-    warnings: list[tuple[int, str]]
+    warnings: list[tuple[int, str, str]]
 
 
 class KeyFile:
@@ -63,7 +63,8 @@ class KeyFile:
                 problems.append((number, "expected `option = value`, a [section] or a # comment"))
                 continue
             if key in found:
-                warnings.append((number, f"{key} is given twice: this one counts, not line {found.pop(key).line}"))
+                text = f"{key} is given twice: this one counts, not line {found.pop(key).line}"
+                warnings.append((number, key, text))
             try:
                 found[key] = Entry(number, key, unescape(value))
             except ValueError as error:

@@ -168,7 +168,7 @@ class _Reading:
     def _entries(self, file: KeyFile, section: str, place: str) -> Iterable[tuple[int, str, str]]:
         found = file.section(section)
         self.problems += [f"{place} line {line}: {text}" for line, text in found.problems]
-        self.loaded.warnings += [f"{place} line {line}: {text}" for line, text in found.warnings]
+        self.loaded.warnings += [f"{place} line {line}: {text}{_list_hint(key)}" for line, key, text in found.warnings]
         return found.entries
 
     def _option(self, key: str, value: str, where: str) -> None:
@@ -231,6 +231,12 @@ def _names() -> dict[str, Option]:
 
 def _option(name: str) -> Option:
     return _names()[name]
+
+
+def _list_hint(name: str) -> str:
+    """How a list is written that stood on several lines."""
+    given = _names().get(name)
+    return "; all belong on one line, with ; between" if given and given.repeat else ""
 
 
 def _no_option(name: str) -> str:

@@ -82,6 +82,9 @@ COMMANDS = {
 
 def main(arguments: Sequence[str]) -> int:
     """Run one operators' command; returns the exit code."""
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in COMMANDS:
+        print(f"hairpin: there is no command {arguments[0]}; `hairpin help` lists them", file=sys.stderr)
+        return USAGE
     try:
         given = _parser().parse_args(list(arguments))
     except SystemExit as stop:  # argparse has printed help or what it did not understand

@@ -227,6 +227,14 @@ def test_of_a_key_the_last_value_counts_as_the_peer_has_it(tmp_path: Path) -> No
     ]
 
 
+def test_a_list_on_two_lines_is_told_how_to_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "hairpin.conf"
+    path.write_text("[rtpengine]\ninterface = 10.0.0.1\ninterface = 10.0.0.2\n")
+    assert examine([], path).warnings == [
+        f"{path} line 3: interface is given twice: this one counts, not line 2; all belong on one line, with ; between"
+    ]
+
+
 def test_options_of_the_peer_that_mean_nothing_are_one_warning_each(tmp_path: Path) -> None:
     path = tmp_path / "hairpin.conf"
     path.write_text("[rtpengine]\nredis = secret@10.0.0.1:6379/5\nreject-invalid-sdp = false\nno-fallback = true\n")

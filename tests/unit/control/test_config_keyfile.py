@@ -27,7 +27,7 @@ def test_what_is_wrong_is_told_by_line_and_the_rest_is_read() -> None:
         (3, "expected `option = value`, a [section] or a # comment"),
         (4, "b = \\x: has an unknown escape \\x; a backslash itself is written \\\\"),
     ]
-    assert found.warnings == [(6, "c is given twice: this one counts, not line 5")]
+    assert found.warnings == [(6, "c", "c is given twice: this one counts, not line 5")]
 
 
 @pytest.mark.parametrize(

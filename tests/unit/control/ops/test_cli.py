@@ -176,6 +176,11 @@ def test_what_is_not_understood_is_exit_code_2(arguments: list[str], capsys: pyt
     assert capsys.readouterr().err != ""
 
 
+def test_a_command_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    hairpin(["reboot"])
+    assert capsys.readouterr().err == "hairpin: there is no command reboot; `hairpin help` lists them\n"
+
+
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert hairpin(["help"]) == 0
     text = capsys.readouterr().out
