@@ -53,7 +53,10 @@ GOODBYE = 1.0
 NG, JSON = "application/x-rtpengine-ng", "application/json"
 PATHS = {"/ng": (NG,), "/ng-plain": (NG, JSON)}
 PROTOCOLS = ("ng.rtpengine.com", "ng-plain.rtpengine.com")
-NOTHING_ELSE = f"Here is the ng protocol: POST /ng ({NG}) or /ng-plain ({NG}, {JSON}), or a WebSocket.\n"
+NOTHING_ELSE = (
+    "Here is the ng protocol, over a WebSocket or by POST with a Content-Type: "
+    f"/ng takes {NG}, /ng-plain takes {NG} or {JSON}.\n"
+)
 
 
 class TlsError(HairpinError):
