@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ _LARGEST = 4096 - 256 - 384  # bytes of a frame in a test run: a page without it
 _QUEUE = 1 << 18  # bytes
 _PERIOD = 0.1  # seconds
 _PER_PERIOD = 100  # datagrams
-_BATCH = 20  # of them in one turn of the event loop
+_PER_PORT = 25  # of these, to one port: who floods one call leaves room for others
+_COST_DROPPED = 0.1  # of a datagram beyond its port's share, against one that is forwarded
+_BATCH = 20  # datagrams in one turn of the event loop
 _ANCILLARY = 256
 _SO_MEMINFO, _DROPS = 55, struct.Struct("=32xI")
 _INT = struct.Struct("=i")
@@ -92,7 +95,7 @@ class Reassembly:
 
     @property
     def lost(self) -> int:
-        """Datagrams the kernel had no room for in the queue, while the budget was spent."""
+        """Datagrams beyond what is forwarded in a second: of one port, or of all, for which the queue had no room."""
         return sum(sink.lost for sink in self._sinks)
 
     def describe(self) -> list[str]:
@@ -125,14 +128,19 @@ class Reassembly:
 
 
 class Sink:
-    """The socket that takes the datagrams of one family, and no more of them in a period than its budget allows."""
+    """The socket that takes the datagrams of one family, and no more of them in a period than its budget allows.
+
+    A port has a share of it.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, family: _Family, forward: Forward) -> None:
         self._loop = loop
         self._family = family
         self._forward = forward
         self._socket = _open(family)
-        self._left = _PER_PERIOD
+        self._left: float = _PER_PERIOD
+        self._shares: Counter[Endpoint] = Counter()
+        self._beyond_share = 0
         self._renewal: asyncio.TimerHandle | None = None
         loop.add_reader(self._socket.fileno(), self._read)
 
@@ -141,8 +149,9 @@ class Sink:
 
     @property
     def lost(self) -> int:
-        """Datagrams there was no room for in its queue."""
-        return int(_DROPS.unpack(self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _DROPS.size))[0])
+        """Datagrams there was no room for in its queue, or in the share of their port."""
+        in_queue = self._socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _DROPS.size)
+        return self._beyond_share + int(_DROPS.unpack(in_queue)[0])
 
     def close(self) -> None:
         """Take no more; safe to call twice."""
@@ -155,21 +164,23 @@ class Sink:
     def _read(self) -> None:
         if self._renewal is None:
             self._renewal = self._loop.call_later(_PERIOD, self._renew)
-        for _ in range(min(self._left, _BATCH)):
+        for _ in range(_BATCH):
+            if self._left < 1:
+                break
             try:
                 payload, ancillary, _, source = self._socket.recvmsg(65535, _ANCILLARY)
             except BlockingIOError:
                 return
-            self._left -= 1
             self._take(payload, ancillary, Endpoint(*source[:2]))
-        if not self._left:
+        if self._left < 1:
             self._loop.remove_reader(self._socket.fileno())
 
     def _renew(self) -> None:
         self._renewal = None
-        if not self._left:
+        if self._left < 1:
             self._loop.add_reader(self._socket.fileno(), self._read)
         self._left = _PER_PERIOD
+        self._shares.clear()
 
     def _take(self, payload: bytes, ancillary: list[tuple[int, int, bytes]], source: Endpoint) -> None:
         family = self._family
@@ -183,8 +194,18 @@ class Sink:
                 ttl = _INT.unpack(data)[0]
             else:
                 tos = data[0]
-        if destination is not None:
+        if destination is not None and self._has_share(destination):
             self._forward(Datagram(source, destination, payload), ttl, tos)
+
+    def _has_share(self, port: Endpoint) -> bool:
+        """Whether one more datagram to a port may be forwarded in this period, which is paid for either way."""
+        self._shares[port] += 1
+        if self._shares[port] > _PER_PORT:
+            self._left -= _COST_DROPPED
+            self._beyond_share += 1
+            return False
+        self._left -= 1
+        return True
 
 
 def _open(family: _Family) -> socket.socket:

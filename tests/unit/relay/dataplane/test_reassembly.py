@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import struct
 
 import pytest
 from scapy.layers.inet import IP, UDP
@@ -130,6 +131,32 @@ def test_no_more_are_taken_in_a_period_than_the_budget_allows(monkeypatch: pytes
             assert {content.source.port for content in contents} == {sending.getsockname()[1]}
             assert taken[0][1:] == (64, 0)
         sink.close()
+        sink.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_flood_to_one_port_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reassembly, "_PERIOD", 0.2)
+    taken: list[Endpoint] = []
+    flooded, other = Endpoint("10.0.0.1", 30000), Endpoint("10.0.0.1", 30002)
+
+    def meant_for(port: Endpoint) -> list[tuple[int, int, bytes]]:
+        octets = struct.pack("!2xH4s8x", port.port, socket.inet_aton(port.ip))
+        return [(socket.IPPROTO_IP, reassembly._IP4.destination, octets)]
+
+    async def scenario() -> None:
+        sink = Sink(asyncio.get_running_loop(), reassembly._IP4, lambda content, *_: taken.append(content.destination))
+        for _ in range(500):
+            sink._take(b"flood", meant_for(flooded), CONTENT.source)
+        assert (len(taken), sink.lost) == (25, 475)
+        sink._take(b"voice", meant_for(other), CONTENT.source)
+        assert taken[-1] == other
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sending:
+            sending.sendto(b"begins a period", sink._socket.getsockname())
+        await asyncio.sleep(0.6)
+        sink._take(b"flood", meant_for(flooded), CONTENT.source)
+        assert (taken[-1], sink.lost) == (flooded, 475), "its share is its own again in the next period"
         sink.close()
 
     asyncio.run(scenario())
