@@ -266,7 +266,7 @@ class Relay:
 
     def listeners(self) -> list[dict[str, str]]:
         """Where ng is spoken, to whom, and how Kamailio names it."""
-        return self.transports.listeners(self.config, self.registry.interfaces[0].address)
+        return self.transports.listeners(self.config, [one.address for one in self.registry.interfaces])
 
     def status(self) -> dict[str, Any]:
         """What `hairpin status` tells beside the calls."""

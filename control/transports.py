@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Sequence
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -67,8 +67,8 @@ class Transports:
             tls(config.https_cert, config.https_key)
             self._tls.load_cert_chain(config.https_cert, config.https_key or None)
 
-    def listeners(self, config: Config, media: str) -> list[dict[str, str]]:
-        """Where ng is spoken, to whom, and how Kamailio names it, where it can; `media`: an address of this host."""
+    def listeners(self, config: Config, media: Sequence[str]) -> list[dict[str, str]]:
+        """Where ng is spoken, to whom, and how Kamailio names it, where it can; `media`: addresses of this host."""
         allowed = ", ".join(map(str, config.ng_allow)) or "nobody"
         if config.ng_allow == LOCAL_NETWORKS:
             allowed = "private and local networks"
@@ -81,7 +81,7 @@ class Transports:
             {
                 "address": f"{scheme}{endpoint}",
                 "open_to": "this host" if ip_address(endpoint.ip).is_loopback else allowed,
-                "kamailio": kamailio and f"{kamailio}{_reached(endpoint, media)}",
+                "kamailio": f"{kamailio}{reached}" if kamailio and (reached := _reached(endpoint, media)) else "",
             }
             for scheme, kamailio, endpoint in found
         ]
@@ -104,6 +104,9 @@ async def _take(starting: Awaitable[None], option: str) -> None:
         raise HairpinError(f"{error.strerror}; choose another with --{option}=[IP:]PORT") from error
 
 
-def _reached(endpoint: Endpoint, media: str) -> Endpoint:
-    """A listener as a proxy would name it."""
-    return Endpoint(media, endpoint.port) if endpoint.ip == "0.0.0.0" else endpoint
+def _reached(endpoint: Endpoint, media: Sequence[str]) -> Endpoint | None:
+    """A listener as a proxy would name it; None where no address is known for one that listens on all."""
+    listens = ip_address(endpoint.ip)
+    if not listens.is_unspecified:
+        return endpoint
+    return next((Endpoint(ip, endpoint.port) for ip in media if ip_address(ip).version == listens.version), None)

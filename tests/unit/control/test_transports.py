@@ -63,3 +63,24 @@ def test_without_tls_there_is_nothing_to_renew() -> None:
     transports = Transports(Service(lambda body, source, now, room=0: {}, (), lambda: 0.0))
     transports.renew(Config())
     assert transports.web is None
+
+
+@pytest.mark.parametrize(
+    ("media", "named"),
+    [
+        (["192.0.2.1", "192.0.2.2", "2001:db8::1"], ["udp:192.0.2.1:{}", "udp6:[2001:db8::1]:{}"]),
+        (["192.0.2.1"], ["udp:192.0.2.1:{}", ""]),
+        (["2001:db8::1"], ["", "udp6:[2001:db8::1]:{}"]),
+    ],
+)
+def test_kamailio_is_told_an_address_and_never_all_of_them(media: list[str], named: list[str]) -> None:
+    async def scenario() -> None:
+        config = Config(listen_ng=(Endpoint("0.0.0.0", 0), Endpoint("::", 0)))
+        async with AsyncExitStack() as stack:
+            transports = Transports(Service(lambda body, source, now, room=0: {}, (), lambda: 0.0))
+            await transports.start(config, stack)
+            ports = [endpoint.port for endpoint in transports.datagrams.endpoints]
+            told = [one["kamailio"] for one in transports.listeners(config, media)]
+            assert told == [text.format(port) for text, port in zip(named, ports, strict=True)]
+
+    asyncio.run(scenario())
