@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from relay.dataplane.devices import Attachments, Devmap, Point, attach_points
+from relay.dataplane.devices import Attachments, Devmap, Point, attach_points, below_vlans
 from relay.dataplane.libbpf import BpfError, XdpMode
 from relay.errors import DataplaneError
 from relay.nic.ethtool import driver, strips_vlan_tags
@@ -33,9 +33,12 @@ class Placement:
         self._names = tuple(names)
         self._reason = ""
         self._refused = ""
+        self._mistagged = ""
+        self._placed = False
 
     def place(self, links: Mapping[int, Link], devices: Iterable[int]) -> None:
         """Attach to what `devices` stand for, in the best mode that works. Raises DataplaneError."""
+        devices = set(devices)
         points = attach_points(links, self._named(links) if self._names else devices)
         reason = self._native_reason(points) or self._standing_reason(links)
         if not reason:
@@ -43,9 +46,14 @@ class Placement:
         if reason and self._mode == "native":
             self._attachments.detach()
             raise DataplaneError(f"native XDP does not work here: {reason}")
+        self._mistagged = _mistagged(links, devices) if reason else ""
+        if self._mistagged and not self._placed:
+            self._attachments.detach()
+            raise DataplaneError(self._mistagged if self._mode == "generic" else f"{self._mistagged}; {reason}")
         if reason:
             self._attachments.switch(XdpMode.GENERIC, points)
         self._reason = reason
+        self._placed = True
 
     @property
     def native(self) -> bool:
@@ -67,6 +75,8 @@ class Placement:
         lines = [f"{mode} XDP on {name} ({driver(name) or 'no driver name'}), {tags_of(name)}" for name in attached]
         if self._reason and attached:
             lines.append(f"not native: {self._reason}")
+        if self._mistagged and attached:
+            lines.append(self._mistagged)
         return lines or ["attached to no interface"]
 
     def _named(self, links: Mapping[int, Link]) -> list[int]:
@@ -102,6 +112,20 @@ class Placement:
             if link and link.up and self._leaves(link) is False:
                 return f"{link.name} does not take redirected frames"
         return ""
+
+
+def _mistagged(links: Mapping[int, Link], devices: Iterable[int]) -> str:
+    """What generic XDP gets wrong on a VLAN whose tags the card strips, "" where there is none.
+
+    The tag that the card took out stays beside the frame, unseen by the program, and is put into it once more.
+    """
+    for index in devices:
+        below = below_vlans(links, index)
+        if below and below.index != index and strips_vlan_tags(below.name):
+            advice = f"`ethtool -K {below.name} rxvlan off`"
+            wrong = f"generic XDP sends packets of {links[index].name} on with a tag too many"
+            return f"{wrong}, as {below.name} strips tags: {advice}"
+    return ""
 
 
 def tags_of(interface: str) -> str:

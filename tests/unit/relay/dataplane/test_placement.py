@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import errno
+import re
 from ipaddress import IPv4Interface
 
 import pytest
 
+from relay.dataplane import placement
 from relay.dataplane.devices import Attachments, Devmap, attach_points
 from relay.dataplane.libbpf import BpfError, XdpMode
 from relay.dataplane.placement import Placement, devices_of
@@ -223,3 +225,29 @@ def test_a_device_that_came_back_under_its_number_has_its_place_again() -> None:
     del table.held[next(iter(before))]  # as the kernel does when it goes
     devmap.follow(HOST)
     assert table.held == before
+
+
+MISTAGGED = (
+    "generic XDP sends packets of eth0.100 on with a tag too many, as eth0 strips tags: `ethtool -K eth0 rxvlan off`"
+)
+
+
+@pytest.mark.parametrize("mode", ["auto", "generic"])
+def test_generic_xdp_does_not_begin_where_it_would_tag_twice(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setattr(placement, "strips_vlan_tags", lambda name: name == "eth0")
+    bench = Bench(mode)
+    bench.program.native_error = errno.EOPNOTSUPP
+    with pytest.raises(DataplaneError, match=re.escape(MISTAGGED)):
+        bench.place(7)
+    assert bench.program.attached == {}
+    assert bench.place(3) == {3: XdpMode.GENERIC}
+
+
+def test_a_plane_that_becomes_generic_in_mid_run_says_what_it_would_tag_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "strips_vlan_tags", lambda name: name == "eth0")
+    bench = Bench()
+    assert bench.place(7) == {2: XdpMode.NATIVE}
+    assert MISTAGGED not in bench.placement.describe()
+    bench.refusing.add("eth1")
+    assert bench.place(7) == {2: XdpMode.GENERIC}
+    assert bench.placement.describe()[-1] == MISTAGGED
