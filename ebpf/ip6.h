@@ -86,18 +86,6 @@ static __always_inline bool refused4(__be32 address, __u32 flags)
 	       bpf_map_lookup_elem(&denied, &key);
 }
 
-/* The same of the IPv4 address a gateway would send to: NAT64 (RFC 6052 2.1), 6to4 (RFC 3056). */
-static __always_inline bool refused_behind(const word32 *word)
-{
-	__u32 first = bpf_ntohl(word[0]);
-
-	if (first == 0x64ff9b && !word[1] && !word[2])
-		return refused4(word[3], 0);
-	if (first >> 16 == 0x2002)
-		return refused4(bpf_htonl(first << 16 | bpf_ntohl(word[1]) >> 16), 0);
-	return false;
-}
-
 /* The same of an IPv6 address. */
 __attribute__((noinline)) int refused6(const struct hp_ip6 *address, __u32 flags)
 {
@@ -117,7 +105,22 @@ __attribute__((noinline)) int refused6(const struct hp_ip6 *address, __u32 flags
 	if (high_zero && !word[2])	/* another, 2.5.5.1, but for ::1 */
 		return word[3] != bpf_htonl(1) || !(flags & HP_LOOPBACK);
 	__builtin_memcpy(&key.address, address, sizeof(key.address));
-	return bpf_map_lookup_elem(&denied6, &key) || refused_behind(word);
+	return bpf_map_lookup_elem(&denied6, &key) != NULL;
+}
+
+/* Whether a gateway makes an IPv4 address of it: NAT64 (RFC 6052 2.1), 6to4 (RFC 3056). */
+static __always_inline bool leads_to_ip4(const struct hp_ip6 *address, __be32 *ip4)
+{
+	const word32 *word = (const void *)address;
+	__u32 first = bpf_ntohl(word[0]);
+
+	if (first == 0x64ff9b && !word[1] && !word[2])
+		*ip4 = word[3];
+	else if (first >> 16 == 0x2002)
+		*ip4 = bpf_htonl(first << 16 | bpf_ntohl(word[1]) >> 16);
+	else
+		return false;
+	return true;
 }
 
 #endif

@@ -191,17 +191,21 @@ static __always_inline bool open_books(struct lesson *l, __u64 control)
 /* Whether the source is one that is never answered; if not, its token is looked up. */
 static __always_inline bool refuse_source(struct lesson *l)
 {
-	__be16 port = l->source >> 32;
+	__be32 ip4 = l->source;
+	__u16 flags = l->flags;
 
-	if (!port)
+	if (!(__be16)(l->source >> 32))
 		return true;
-	if (!l->address)
-		return refused4(l->source, l->flags);
-	if (refused6(l->address, l->flags))
-		return true;
-	if (!(__be32)l->source)
-		l->source |= (__u32)token_of(l->address);
-	return false;
+	if (l->address) {
+		if (refused6(l->address, flags))
+			return true;
+		if (!(__be32)l->source)
+			l->source |= (__u32)token_of(l->address);
+		if (!leads_to_ip4(l->address, &ip4))
+			return false;
+		flags = 0;
+	}
+	return refused4(ip4, flags);
 }
 
 /*
