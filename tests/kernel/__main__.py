@@ -16,7 +16,10 @@ from tests.kernel import machine
 from tests.lab import LabError
 
 HOUSE = Path(__file__).resolve().parents[2]
-TESTS = ("tests/bpf", "tests/net/test_xdp_selftest.py", "tests/net/test_xdp_forwarding.py")
+TESTS = (
+    "tests/bpf",
+    *(f"tests/net/test_xdp_{name}.py" for name in ("selftest", "forwarding", "contract", "sizes")),
+)
 NOT_HERE = (
     # It bounds the time between two stores of one processor; an emulated one may be stopped there for longer.
     "tests/bpf/test_races.py::test_of_two_sources_that_race_one_is_both_expected_and_answered",
