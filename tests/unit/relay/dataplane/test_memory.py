@@ -9,10 +9,10 @@ import pytest
 from relay.dataplane.memory import MemoryDataplane
 from relay.errors import DataplaneError
 from relay.types import Endpoint, Path
-from tests.contract import RTCP, Arrive, DataplaneContract, Heard
+from tests.contract import RTCP, Arrive, DataplaneContract, Ending, Heard
 
 
-class TestMemory(DataplaneContract):
+class TestMemory(DataplaneContract, Ending):
     @pytest.fixture
     def listener(self) -> Heard:
         return Heard()
