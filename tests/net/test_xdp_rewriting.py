@@ -28,8 +28,8 @@ for number in range(int(packets)):
     head = bytes([0x80, 8]) + (number & 0xFFFF).to_bytes(2, "big") + bytes(4) + bytes([0, 0, 0, 9])
     channel.sendto(head + bytes(160), (to, int(to_port)))
 """
-"""A process of its own, so that packets fall between any two stores of the writer. What it was kept from sending it makes
-up for in part only: the port's rate guard would take all of it at once for a flood."""
+"""A process of its own, so that packets fall between any two stores of the writer. What it was kept from sending it
+makes up for in part only: the port's rate guard would take all of it at once for a flood."""
 
 
 def test_a_rule_rewritten_under_traffic_loses_and_mixes_nothing(table: Table) -> None:
