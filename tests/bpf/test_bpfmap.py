@@ -73,6 +73,8 @@ def test_tokens_over_the_maps_of_the_kernel(loaded: Object) -> None:
     assert [tokens.text(number) for number in numbers] == [f"2001:db8::{place}" for place in range(1, ROOM)]
     with pytest.raises(DataplaneError, match="no more than 7 IPv6 addresses"):
         tokens.number("2001:db8::99")
+    assert not tokens.withdraw(numbers[0])  # it was asked for a moment ago
+    tokens.begin_look()
     assert tokens.withdraw(numbers[0])
     assert not tokens.withdraw(numbers[0])
     tokens.give_back(numbers[0])
