@@ -173,11 +173,16 @@ def sdp(options: Options, value: object) -> bool:
     return isinstance(value, (str, bytes))
 
 
-def integer(field: str) -> Taker:
+def integer(field: str, name: str) -> Taker:
+    """A number; what is none counts as absent, and the reply says so under the key's `name`."""
+
     def take(options: Options, value: object) -> bool:
         found = number(value)
         if found is None:
-            return False
+            if not isinstance(value, str) or not value:
+                return False
+            warn(f"{name} {value[:MAX_TOLD]} cannot be read as a number: it is passed over")(options)
+            return True
         setattr(options, field, found)
         return True
 
@@ -271,8 +276,11 @@ def interface(*places: int) -> Taker:
 
 def learning(options: Options, value: object) -> bool:
     for word in words(value):
-        options.learning = LEARNING.get(plain(word), options.learning)
-    return options.learning is not None
+        found = LEARNING.get(plain(word)) if len(word) <= MAX_WORD else None
+        if found is None:
+            warn(f"endpoint-learning {word[:MAX_TOLD]} is not known: {', '.join(LEARNING)} are")(options)
+        options.learning = found or options.learning
+    return bool(words(value))
 
 
 def transport(table: Mapping[str, Act]) -> Taker:

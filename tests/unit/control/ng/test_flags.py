@@ -136,9 +136,7 @@ def test_what_means_nothing_is_counted(body: dict[str, Any], ignored: int) -> No
         {"call-id": ["a"]},
         {"call-id": {"a": 1}},
         {"sdp": 5},
-        {"TOS": "high"},
         {"TOS": [184]},
-        {"TOS": "9" * 5000},
         {"flags": 7},
         {"flags": {"strict-source": 1}},
         {"flags": []},
@@ -146,7 +144,7 @@ def test_what_means_nothing_is_counted(body: dict[str, Any], ignored: int) -> No
         {"received-from": 4},
         {"received-from": "0" * 60_000},
         {"direction": 1},
-        {"endpoint-learning": "sometimes"},
+        {"endpoint-learning": 1},
         {"transport-protocol": ["RTP/AVP"]},
         {"codec": ["G729"]},
         {"rtpp-flags": ["strict-source"]},
@@ -154,7 +152,7 @@ def test_what_means_nothing_is_counted(body: dict[str, Any], ignored: int) -> No
         {"ptime": "x"},
         {"media-address": 7},
         {"interface": ["in"]},
-        {"delete-delay": "soon"},
+        {"delete-delay": ""},
     ],
 )
 def test_a_value_of_a_wrong_kind_counts_as_absent(body: dict[str, Any]) -> None:
@@ -231,6 +229,10 @@ def test_which_answers_are_final(body: dict[str, Any], provisional: bool) -> Non
         ({"media-address": "here"}, "media-address here is not an IP address:"),
         ({"address-family": "IP5"}, "address-family IP5 is neither IP4 nor IP6:"),
         ({"transport-protocol": "RTP/XYZ"}, "transport-protocol RTP/XYZ is not known:"),
+        ({"TOS": "9" * 5000}, f"TOS {'9' * 64} cannot be read as a number:"),
+        ({"TOS": "EF"}, "TOS EF cannot be read as a number:"),
+        ({"delete-delay": "soon"}, "delete-delay soon cannot be read as a number:"),
+        ({"endpoint-learning": "sometimes"}, "endpoint-learning sometimes is not known:"),
     ],
 )
 def test_what_is_not_done_here_has_one_sentence(body: dict[str, Any], word: str) -> None:
