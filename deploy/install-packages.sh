@@ -10,8 +10,10 @@ set -euo pipefail
 # the control plane.
 build=(clang llvm libbpf-dev libbpf1 linux-libc-dev make gcc libc6-dev python3 python3-dev python3-venv)
 # The laboratory: namespaces, a SIP proxy, telephones, a capture, and the relay to compare with; a reader of man pages;
-# openssl makes certificates; bpftool, by which a bench finds a program's tables.
-test=(bpftool iproute2 ethtool util-linux kamailio kamailio-lwsc-modules sip-tester tshark openssl rtpengine-daemon groff-base)
+# openssl makes certificates; bpftool, by which a bench finds a program's tables; routers; Redis, which carries calls
+# between relays.
+test=(bpftool iproute2 ethtool util-linux kamailio kamailio-lwsc-modules sip-tester tshark openssl rtpengine-daemon groff-base
+	bird2 redis-server redis-sentinel)
 
 wanted=()
 for purpose in "$@"; do
@@ -49,8 +51,8 @@ apt-get "${patience[@]}" update -qq
 apt-get "${patience[@]}" install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 
 # Nor at the next boot: these are here to be started by tests, on addresses of their own.
-for service in kamailio rtpengine-daemon; do
+for service in kamailio rtpengine-daemon bird redis-server redis-sentinel; do
 	case " ${missing[*]} " in
-	*" $service "*) update-rc.d "$service" disable ;;
+	*" ${service/#bird/bird2} "*) update-rc.d "$service" disable ;;
 	esac
 done

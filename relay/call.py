@@ -34,7 +34,7 @@ from relay.leg import NO_TREATMENTS, Leg, strongest, switched
 from relay.media import ON, REJECTED, Held, Line, Media, Mux, Stream, converts, passed
 from relay.ports import Interface
 from relay.signal import DEFAULT_TOS, Signal, Who
-from relay.types import Endpoint, Learning, LocalMedia, MediaDescription, Rule, StreamState, Treatment
+from relay.types import Deed, Endpoint, Learning, LocalMedia, MediaDescription, Rule, StreamState, Treatment
 
 __all__ = ["DEFAULT_TOS", "Call", "Leg", "Line", "Media", "Mux", "Signal", "Stream", "Who", "family"]
 
@@ -58,6 +58,7 @@ class Call:
         "callback",
         "controller",
         "created",
+        "deed",
         "deleted",
         "due",
         "fork",
@@ -98,6 +99,8 @@ class Call:
         """The branch of the Via by which the proxy tells it from its sisters."""
         self.fork: list[Call] | None = None
         """All calls under this Call-ID, where there was ever more than this one."""
+        self.deed = Deed()
+        """Whose it is; branches share it."""
         self.screen = screen
         self.answered = False
         """Finally: not by a provisional answer alone."""

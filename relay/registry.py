@@ -384,7 +384,7 @@ class Registry(Forwarding):
             over = head.over
             head.fork = head.members()
             head.fork.append(call)
-            call.fork = head.fork
+            call.fork, call.deed = head.fork, head.deed
             call.created = head.created
             self._deleted -= over
         self._agenda.plan(call, now + self._glance)

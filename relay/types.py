@@ -187,6 +187,23 @@ class StreamState:
         return self.expected - self.received
 
 
+@dataclass(slots=True, eq=False)
+class Deed:
+    """Whose a call is, and which of two records of it is the later one. All branches of a call share one.
+
+    `incarnation` tells two calls that had the same Call-ID one after the other apart, `term` counts owners, `version`
+    the changes under one owner.
+    """
+
+    incarnation: str = ""
+    term: int = 0
+    owner: int = 0
+    """Redis keyspace of the node that owns it."""
+    version: int = 0
+    foreign: bool = False
+    """Another node owns it: held ready here."""
+
+
 class LocalMedia(NamedTuple):
     """What the relay puts into one m-line towards the other party; `rtp` None rejects the section (port 0).
 

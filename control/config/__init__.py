@@ -6,10 +6,11 @@ interfaces   names, addresses, port ranges    load      command line and file ->
 show         Config -> a file that reads back as the same
 """
 
+from control.config.declare import Option
 from control.config.errors import ConfigError
 from control.config.interfaces import HostAddress, Interface, resolve
 from control.config.load import DEFAULT_FILE, DEFAULT_SECTION, Loaded, check, examine, load, parser, read_file
-from control.config.options import Config, Option, options
+from control.config.options import Config, options
 from control.config.readers import LOCAL_NETWORKS, Network
 
 __all__ = [

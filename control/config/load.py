@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from control.config import interfaces
+from control.config.declare import Option
 from control.config.errors import ConfigError
 from control.config.foreign import FOREIGN
 from control.config.interfaces import Interface
 from control.config.keyfile import KeyFile
-from control.config.options import Config, Option, options
+from control.config.options import Config, options
 
 DEFAULT_FILE = Path("/etc/hairpin/hairpin.conf")
 DEFAULT_SECTION = "rtpengine"

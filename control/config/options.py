@@ -1,17 +1,21 @@
 """The one table of options: command line, configuration file, manual and sample configuration are made from it.
 
 Each field of `Config` that has an `option` is one: name (underscores for hyphens), default, reader and help stand in
-one place. Names and short forms are rtpengine's where it has the option.
+one place; keeping calls, pairs and failover have files of their own (keeping, replication, failover). Names and short
+forms are rtpengine's where it has the option.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
+from control.config.declare import SECONDS, Option, option
+from control.config.failover import Failover
 from control.config.interfaces import Interface, interface
+from control.config.keeping import Keeping
 from control.config.readers import (
     LOCAL_NETWORKS,
     Network,
@@ -24,40 +28,13 @@ from control.config.readers import (
     url,
     whole,
 )
+from control.config.replication import Replication
 from relay.types import Endpoint
 
-T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """How one field of `Config` is given by people."""
-
-    read: Callable[[str], Any]
-    help: str
-    metavar: str | None = None
-    """None for a switch, which takes no value."""
-    short: str | None = None
-    shown: str = ""
-    """The default in words, where the value alone would not say it."""
-    repeat: bool = False
-    """A list: given several times on the command line, or with `;` or `,` between its values."""
-    live: bool = False
-    """SIGHUP takes a changed value over; others need a restart."""
-
-
-def option(default: T, read: Callable[[str], T], help: str, metavar: str | None = None, **more: Any) -> T:
-    """A field of `Config`; typed as its default so that the class reads as plain annotations."""
-    declared: T = field(default=default, metadata={"option": Option(read, help, metavar, **more)})
-    return declared
-
-
-SECONDS = whole(0, None, "whole seconds")
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """Everything `hairpin run` can be told. Times are in seconds."""
+@dataclass(frozen=True)
+class Config(Failover, Replication, Keeping):
+    """Everything `hairpin run` can be told. Times are in seconds unless an option says otherwise."""
 
     interface: tuple[Interface, ...] = option(
         (),
@@ -292,7 +269,9 @@ class Config:
 
 
 def options() -> Iterator[tuple[str, Option, Any]]:
-    """The table: (name as people write it, how it is given, default)."""
-    for item in dataclasses.fields(Config):
+    """The table: (name as people write it, how it is given, default). What every relay has comes first."""
+    fields = dataclasses.fields(Config)
+    inherited = {item.name for group in Config.__bases__ for item in dataclasses.fields(group)}
+    for item in sorted(fields, key=lambda item: item.name in inherited):
         if "option" in item.metadata:
             yield item.name.replace("_", "-"), item.metadata["option"], item.default

@@ -64,6 +64,19 @@ class Dataplane(Protocol):
         It holds for rules in force and for what they have learned. Raises DataplaneError, with no change.
         """
 
+    def inherited(self) -> list[Endpoint]:
+        """Local ports that the relay before this one left in force, and that no rule was installed at since.
+
+        They forward as they did. `install` takes such a port over where it stands: what was counted and learned at it
+        stays as far as the rule says the same. `remove` takes it out of force.
+        """
+
+    def heard(self, ip: str) -> bytes:
+        """Which ports of a local address took packets since this was last asked.
+
+        A bitmap of 65,536 bits: port p is bit p & 7 of byte p >> 3. Empty where nothing came at all.
+        """
+
     def rules(self) -> list[Endpoint]:
         """The local endpoints that have a rule in force, for operators and tests."""
 
