@@ -52,7 +52,7 @@ def test_options_that_hold_no_place_nor_resource_are_live() -> None:
         *("interface", "port-min", "port-max", "attach", "max-addresses", "dataplane", "no-fallback", "table"),
         *("listen-ng", "listen-tcp-ng", "listen-http", "listen-https"),
         *("socket", "pidfile", "foreground", "log-stderr", "no-log-timestamps", "log-facility"),
-        *("port-rate", "slow-rate"),
+        *("port-rate", "slow-rate", "state-dir", "pin-dir", "orphan-limit"),
     }
 
 
