@@ -12,7 +12,7 @@ build=(clang llvm libbpf-dev libbpf1 linux-libc-dev make gcc libc6-dev python3 p
 # The laboratory: namespaces, a SIP proxy, telephones, a capture, and the relay to compare with; a reader of man pages;
 # openssl makes certificates; bpftool, by which a bench finds a program's tables; routers; Redis, which carries calls
 # between relays.
-test=(bpftool iproute2 ethtool util-linux kamailio kamailio-lwsc-modules sip-tester tshark openssl rtpengine-daemon groff-base
+test=(bpftool iproute2 nftables ethtool util-linux kamailio kamailio-lwsc-modules sip-tester tshark openssl rtpengine-daemon groff-base
 	bird2 redis-server redis-sentinel)
 
 wanted=()
