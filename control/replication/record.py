@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import NamedTuple
 
 import orjson
@@ -19,6 +20,9 @@ __all__ = ["Lease", "Record", "RecordError", "decode", "decode_lease", "encode",
 FORMAT = 1
 MAX_RECORD = 1 << 20
 """Bytes of a record that is read."""
+MAX_LEASE = 1 << 16
+MAX_ENDED = 8
+"""Earlier calls of a Call-ID that a record names."""
 
 
 class RecordError(HairpinError):
@@ -36,6 +40,8 @@ class Record(NamedTuple):
     dead: bool = False
     """A tombstone: the call has ended, and no older record brings it back."""
     written: float = 0.0
+    ended: tuple[str, ...] = ()
+    """Incarnations that this Call-ID had before, and that have ended: the tombstones this record is written over."""
     body: bytes = b""
     """The snapshot; empty in a tombstone."""
 
@@ -58,32 +64,35 @@ class Lease:
     busy: Mapping[str, int] = field(default_factory=dict)
     """Ports of each service address that packets came to in the last sweep."""
     healthy: bool = True
+    released: Mapping[str, int] = field(default_factory=dict)
+    """Service addresses whose calls this node hands over, and the keyspace of the node that is to take them."""
 
 
 def encode(record: Record) -> bytes:
     """The bytes of a record."""
-    head = [FORMAT, record.call_id, record.incarnation, record.term, record.owner, record.version, record.dead]
-    return orjson.dumps([*head, record.written]) + b"\n" + record.body
+    return orjson.dumps([FORMAT, *record[:-1]]) + b"\n" + record.body
 
 
 def decode(data: bytes) -> Record:
     """The record in some bytes. Raises RecordError."""
-    line, _, body = data.partition(b"\n")
     if len(data) > MAX_RECORD:
         raise RecordError(f"{len(data)} bytes are too many for a record")
+    line, _, body = data.partition(b"\n")
     try:
         version, *fields = orjson.loads(line)
         if version != FORMAT:
-            raise RecordError(f"a record of format {version}: this relay reads format {FORMAT}")
-        record = Record(*fields, body=body)
+            raise RecordError(f"a record of format {str(version)[:20]}: this relay reads format {FORMAT}")
+        call_id, incarnation, term, owner, number, dead, written, *more = fields
     except (ValueError, TypeError) as error:
         raise RecordError(f"no record: {error}") from None
-    numbers = (record.term, record.owner, record.version)
-    if not all(type(one) is int and 0 <= one < 1 << 53 for one in numbers) or not isinstance(record.dead, bool):
+    if not all(type(one) is int and 0 <= one < 1 << 53 for one in (term, owner, number)) or type(dead) is not bool:
         raise RecordError("no record: term, owner, version and dead are not what they should be")
-    if not isinstance(record.call_id, str) or not isinstance(record.incarnation, str):
+    ended = more[0] if more else []
+    if not isinstance(ended, list) or len(ended) > MAX_ENDED:
+        raise RecordError("no record: the calls before it are no short list")
+    if not all(isinstance(one, str) and one for one in (call_id, incarnation, *ended)):
         raise RecordError("no record: it names no call")
-    return record._replace(written=_time(record.written))
+    return Record(call_id, incarnation, term, owner, number, dead, _time(written), tuple(ended), body)
 
 
 def encode_lease(lease: Lease) -> bytes:
@@ -93,6 +102,8 @@ def encode_lease(lease: Lease) -> bytes:
 
 def decode_lease(data: bytes) -> Lease:
     """The lease in some bytes; what a newer version says besides is left out. Raises RecordError."""
+    if len(data) > MAX_LEASE:
+        raise RecordError(f"{len(data)} bytes are too many for a lease")
     try:
         said = orjson.loads(data)
         return Lease(
@@ -105,12 +116,13 @@ def decode_lease(data: bytes) -> Lease:
             announced={str(ip): str(what) for ip, what in said["announced"].items()},
             busy={str(ip): int(ports) for ip, ports in said["busy"].items()},
             healthy=bool(said["healthy"]),
+            released={str(ip): int(keyspace) for ip, keyspace in said.get("released", {}).items()},
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RecordError(f"no lease: {error}") from None
 
 
 def _time(value: object) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise RecordError("no record: its time is no number")
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not isfinite(value):
+        raise RecordError("its time is no number")
     return float(value)
