@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from control.ng.service import Service
+from control.ng.sockets import IP_PKTINFO, RECEIVE_BUFFER, buffer_of, open_datagrams, prepare
 from control.ng.turns import Turns
 from relay.types import Endpoint
 
@@ -29,13 +30,9 @@ BATCH = 64
 """Datagrams answered per wake-up, so that a flood leaves time to everything else."""
 READ_AHEAD = 4096
 """Datagrams read per wake-up while more come than are answered: to read one takes a fraction of an answer's time."""
-RECEIVE_BUFFER = 8 << 20
-"""Bytes of socket buffer: what proxies send while the daemon is busy for a second or two."""
 
-# Linux numbers that the socket module of Python 3.11 does not name.
-SO_RCVBUFFORCE = 33
 SO_MEMINFO = 55
-IP_PKTINFO = 8
+"""Linux's number, which the socket module of Python 3.11 does not name."""
 MEMINFO_DROPS = 8
 """Which word of SO_MEMINFO counts the datagrams that found the buffer full."""
 CONTROL_SIZE = 64
@@ -61,9 +58,12 @@ class NgServer:
         """Datagrams the kernel dropped because the daemon did not read in time, and those a flood lost of its own."""
         return {"receive_drops": sum(one.drops() for one in self._listeners), "flooded": self._turns.lost}
 
-    async def start(self, endpoint: Endpoint) -> None:
-        """Listen on one more address; port 0 takes a free one. Raises OSError that names the address it cannot have."""
-        listener = Listener(endpoint)
+    async def start(self, endpoint: Endpoint, given: socket.socket | None = None) -> None:
+        """Listen on one more address, by the socket `given` if there is one; port 0 takes a free one.
+
+        Raises OSError that names the address it cannot have.
+        """
+        listener = Listener(endpoint, given)
         self._listeners.append(listener)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(listener.socket.fileno(), self._readable, listener)
@@ -150,35 +150,18 @@ Arrived = tuple["Listener", bytes, Address, bytes]
 class Listener:
     """One bound socket. Bound to all addresses, it learns from pktinfo to which of them each datagram came."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, given: socket.socket | None = None) -> None:
         address = ipaddress.ip_address(endpoint.ip)
         self._v6 = address.version == 6
         self._any = address.is_unspecified
         self.full = False
         """The last batch left datagrams in the socket."""
         self.loopback = address.is_loopback
-        self.socket = socket.socket(socket.AF_INET6 if self._v6 else socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            self._prepare(endpoint)
-        except OSError as error:
-            self.socket.close()
-            raise OSError(error.errno, f"cannot listen for ng on {endpoint}: {error.strerror}") from error
+        if given is not None:
+            prepare(given, endpoint)
+        self.socket = given or open_datagrams(endpoint)
         self.endpoint = Endpoint(endpoint.ip, self.socket.getsockname()[1])
-        self.buffer = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-
-    def _prepare(self, endpoint: Endpoint) -> None:
-        self.socket.setblocking(False)
-        if self._v6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if self._any and self._v6:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
-        elif self._any:
-            self.socket.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
-        try:
-            self.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
-        except PermissionError:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        self.socket.bind(endpoint)
+        self.buffer = buffer_of(self.socket)
 
     def receive(self) -> tuple[bytes, Address, bytes]:
         """Datagram, sender, and what `send` needs to answer from the same address (nothing where there is but one)."""

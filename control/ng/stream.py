@@ -16,6 +16,7 @@ from typing import cast
 
 from control.ng.framing import Frames, FramingError
 from control.ng.service import Service, refusal
+from control.ng.sockets import open_stream, prepare
 from relay.types import Endpoint
 
 __all__ = ["NgStreams"]
@@ -73,9 +74,14 @@ class NgStreams:
         """The counters, and how many connections are open."""
         return {"open": len(self.connections), **asdict(self.counters)}
 
-    async def start(self, asked: Endpoint) -> None:
-        """Listen on one more address; port 0 takes a free one. Raises OSError that names the address it cannot have."""
-        listening = listen(asked)
+    async def start(self, asked: Endpoint, given: socket.socket | None = None) -> None:
+        """Listen on one more address, by the socket `given` if there is one; port 0 takes a free one.
+
+        Raises OSError that names the address it cannot have.
+        """
+        if given is not None:
+            prepare(given, asked)
+        listening = given or open_stream(asked)
         endpoint = Endpoint(asked.ip, listening.getsockname()[1])
         loopback = ipaddress.ip_address(asked.ip).is_loopback
         loop = asyncio.get_running_loop()
@@ -116,23 +122,6 @@ class NgStreams:
         for connection in list(self.connections):
             connection.review(now)
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP, self._sweep)
-
-
-def listen(endpoint: Endpoint) -> socket.socket:
-    """A listening TCP socket. Raises OSError that names the address it cannot have."""
-    v6 = ":" in endpoint.ip
-    listening = socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listening.setblocking(False)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if v6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listening.bind(endpoint)
-        listening.listen(MAX_CONNECTIONS)
-    except OSError as error:
-        listening.close()
-        raise OSError(error.errno, f"cannot listen for ng on tcp {endpoint}: {error.strerror}") from error
-    return listening
 
 
 def keep_alive(transport: asyncio.BaseTransport) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Awaitable, Collection
 from dataclasses import asdict, dataclass
@@ -27,7 +28,8 @@ from aiohttp.streams import StreamReader
 
 from control.ng.framing import MAX_MESSAGE
 from control.ng.service import Service
-from control.ng.stream import keep_alive, listen
+from control.ng.sockets import open_stream, prepare
+from control.ng.stream import keep_alive
 from relay.errors import HairpinError
 from relay.types import Endpoint
 
@@ -105,9 +107,16 @@ class NgWeb:
         """The counters, and how many connections are open."""
         return {"open": self.connections, **asdict(self.counters)}
 
-    async def start(self, asked: Endpoint, context: ssl.SSLContext | None = None) -> None:
-        """Listen on one more address, over TLS with a context. Raises OSError that names the address."""
-        listening = listen(asked)
+    async def start(
+        self, asked: Endpoint, context: ssl.SSLContext | None = None, given: socket.socket | None = None
+    ) -> None:
+        """Listen on one more address, over TLS with a context, by the socket `given` if there is one.
+
+        Raises OSError that names the address.
+        """
+        if given is not None:
+            prepare(given, asked)
+        listening = given or open_stream(asked)
         endpoint = Endpoint(asked.ip, listening.getsockname()[1])
         server = _Server(self, ip_address(asked.ip).is_loopback)
         patience = PATIENCE if context else None

@@ -15,6 +15,7 @@ import pytest
 import uvloop
 
 from control.ng import server as server_module
+from control.ng import sockets as sockets_module
 from control.ng.server import NgServer
 from control.ng.service import Handler, Service
 from relay.types import Endpoint
@@ -309,7 +310,7 @@ def test_a_burst_is_answered_in_full() -> None:
 
 def test_what_the_kernel_dropped_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        monkeypatch.setattr(server_module, "RECEIVE_BUFFER", 4096)
+        monkeypatch.setattr(sockets_module, "RECEIVE_BUFFER", 4096)
         async with serving() as server:
             with Client(server.endpoints[0]) as client:
                 for _ in range(100):
