@@ -3,6 +3,7 @@
 HairpinError
  +- DataplaneError      the data plane cannot be had: says what is missing and what to do
  +- PortsExhausted      no free pair of ports is left on an address
+ +- PortsTaken          a pair that a call brings with it cannot be had here
  +- CallError           a command that does not fit the call; its text is the reply's error-reason
      +- UnknownCall
 """
@@ -23,6 +24,10 @@ class PortsExhausted(HairpinError):
 
     def __init__(self) -> None:
         super().__init__("Ran out of ports")
+
+
+class PortsTaken(HairpinError):
+    """A pair of ports that a call brings with it belongs to another call here, or to no range of this relay."""
 
 
 class CallError(HairpinError):

@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from relay.errors import PortsExhausted
-from relay.ports import PortPool
+from relay.errors import PortsExhausted, PortsTaken
+from relay.ports import PortPool, lent, slices
 
 
 def pool(low: int = 30000, high: int = 30007) -> PortPool:
@@ -149,3 +149,123 @@ def test_the_books_balance() -> None:
     assert (some.available, some.drawn) == (4, 0)
     some.skip({30001})
     assert some.available == 3
+
+
+# -- pairs that come with a call
+
+
+def test_a_claimed_pair_is_not_drawn_and_rests_like_any_other_when_it_is_let_go() -> None:
+    some = pool()
+    some.claim(30002)
+    assert (some.drawn, some.available) == (1, 3)
+    assert drain(some) == {30000, 30004, 30006}
+    some.release(30002, 30)
+    assert drain(some, 31) == {30002}
+
+
+def test_a_resting_pair_can_be_claimed_and_does_not_wake_meanwhile() -> None:
+    some = pool()
+    ports = sorted(drain(some))
+    some.release(ports[1], 30)
+    some.claim(ports[1])
+    assert drain(some, 60) == set()
+    some.release(ports[1], 90)
+    assert some.available == 1
+
+
+@pytest.mark.parametrize(
+    ("port", "text"),
+    [
+        (30002, "port 30002 belongs to another call"),
+        (30001, "port 30001 begins no pair between 30000 and 30007"),
+        (29998, "port 29998 begins no pair between 30000 and 30007"),
+        (30008, "port 30008 begins no pair between 30000 and 30007"),
+    ],
+)
+def test_what_cannot_be_claimed_is_named(port: int, text: str) -> None:
+    some = pool()
+    some.claim(30002)
+    with pytest.raises(PortsTaken, match=f"^{text}$"):
+        some.claim(port)
+    assert some.drawn == 1
+
+
+def test_a_pair_left_out_can_be_claimed_and_stays_left_out_afterwards() -> None:
+    some = pool()
+    some.skip({30003})
+    some.claim(30002)
+    some.release(30002, 0)
+    assert drain(some, 9) == {30000, 30004, 30006}
+
+
+def test_held_pairs_are_for_the_calls_they_forward_for() -> None:
+    some = pool()
+    some.hold([30002, 30003, 30005, 80, 65000])
+    assert some.available == 2
+    some.claim(30002)
+    assert drain(some) == {30000, 30006}
+    some.unhold()
+    assert drain(some) == {30004}
+    some.release(30002, 5)
+    assert drain(some, 6) == {30002}
+
+
+def test_a_pair_may_be_busy_held_and_lent_at_once() -> None:
+    some = pool()
+    some.skip({30002})
+    some.hold([30002])
+    some.lend([(30002, 30003)])
+    some.unhold()
+    some.lend([])
+    assert 30002 not in drain(some)
+    some.skip(())
+    assert drain(some) == {30002}
+
+
+# -- one range, several nodes
+
+
+def test_nobody_draws_what_is_lent_and_the_home_draws_the_rest() -> None:
+    cut = slices(30000, 30159, [(1, 0.125), (2, 0.125), (3, 0.25)])
+    assert cut == {1: (30140, 30159), 2: (30120, 30139), 3: (30080, 30119)}
+    nodes = {
+        here: PortPool(30000, 30159, random.Random(here).random, lent(30000, 30159, cut, 1, here)) for here in range(5)
+    }
+    drawn = {here: drain(node) for here, node in nodes.items()}
+    assert drawn[1] == {*range(30000, 30080, 2), *range(30140, 30160, 2)}
+    assert drawn[2] == set(range(30120, 30140, 2))
+    assert drawn[3] == set(range(30080, 30120, 2))
+    assert drawn[0] == drawn[4] == set()
+    assert lent(30000, 30159, cut, -1, 1) == lent(30000, 30159, cut, 1, 1)
+
+
+@pytest.mark.parametrize(("low", "high"), [(30000, 30159), (30001, 30160), (30001, 30159)])
+def test_slices_have_whole_pairs_and_do_not_overlap(low: int, high: int) -> None:
+    cut = slices(low, high, [(1, 0.3), (2, 0.3), (9, 0.05)])
+    spans = sorted(cut.values())
+    assert all(bottom % 2 == 0 and top % 2 == 1 for bottom, top in spans)
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(spans))
+    assert low <= spans[0][0] - 2
+    assert spans[-1][1] <= high
+
+
+@pytest.mark.parametrize(
+    ("shares", "text"),
+    [
+        ([(1, 0.5), (2, 0.5)], "of the ports 30000 to 30007 the slices leave nothing for the home of the address"),
+        ([(1, 0.5), (2, 0.125)], "of the ports 30000 to 30007 the slices leave no pair for keyspace 2"),
+    ],
+)
+def test_a_range_too_small_for_its_slices_is_named(shares: list[tuple[int, float]], text: str) -> None:
+    with pytest.raises(ValueError, match=f"^{text}$"):
+        slices(30000, 30007, shares)
+
+
+def test_what_is_lent_can_be_claimed_and_grows_with_the_range() -> None:
+    some = PortPool(30000, 30007, random.Random(1).random, [(30004, 30015)])
+    some.claim(30006)
+    some.widen(30000, 30015)
+    assert drain(some) == {30000, 30002}
+    some.lend([(30008, 30015)])
+    assert drain(some) == {30004}
+    assert some.drawn == 4
