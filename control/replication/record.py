@@ -70,7 +70,7 @@ class Lease:
 
 def encode(record: Record) -> bytes:
     """The bytes of a record."""
-    return orjson.dumps([FORMAT, *record[:-1]]) + b"\n" + record.body
+    return orjson.dumps([FORMAT, _wire(record.call_id), *record[1:-1]]) + b"\n" + record.body
 
 
 def decode(data: bytes) -> Record:
@@ -82,8 +82,9 @@ def decode(data: bytes) -> Record:
         version, *fields = orjson.loads(line)
         if version != FORMAT:
             raise RecordError(f"a record of format {str(version)[:20]}: this relay reads format {FORMAT}")
-        call_id, incarnation, term, owner, number, dead, written, *more = fields
-    except (ValueError, TypeError) as error:
+        text, incarnation, term, owner, number, dead, written, *more = fields
+        call_id = _unwire(text)
+    except (ValueError, TypeError, AttributeError) as error:
         raise RecordError(f"no record: {error}") from None
     if not all(type(one) is int and 0 <= one < 1 << 53 for one in (term, owner, number)) or type(dead) is not bool:
         raise RecordError("no record: term, owner, version and dead are not what they should be")
@@ -120,6 +121,15 @@ def decode_lease(data: bytes) -> Lease:
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise RecordError(f"no lease: {error}") from None
+
+
+def _wire(call_id: str) -> str:
+    """A Call-ID in text that JSON can hold: proxies send any bytes, which stand as surrogates here."""
+    return call_id if call_id.isascii() else call_id.encode("utf-8", "surrogatepass").decode("latin-1")
+
+
+def _unwire(text: str) -> str:
+    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "surrogatepass")
 
 
 def _time(value: object) -> float:
