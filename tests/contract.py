@@ -44,6 +44,11 @@ def above(endpoint: Endpoint) -> Endpoint:
     return Endpoint(endpoint.ip, endpoint.port + 1)
 
 
+def ports_of(bitmap: bytes) -> list[int]:
+    """The ports whose bit is set."""
+    return [port for port in range(8 * len(bitmap)) if bitmap[port >> 3] >> (port & 7) & 1]
+
+
 def with_payload_type(payload_type: int) -> bytes:
     return RTP[:1] + bytes([payload_type]) + RTP[2:]
 
@@ -232,6 +237,35 @@ class DataplaneContract(Parties):
         assert plane.octets() == before + 2 * len(RTP)
         arrive(self.facing_alice, self.ALICE, RTP)
         assert plane.octets() == before + 3 * len(RTP)
+
+    def test_what_was_heard_is_told_once(self, plane: Dataplane, arrive: Arrive) -> None:
+        plane.heard(self.facing_alice.ip)
+        plane.install(self.pair(self.ALICE, self.BOB))
+        assert plane.heard(self.facing_alice.ip) == b""
+        arrive(self.facing_alice, self.ALICE, RTP)
+        found = plane.heard(self.facing_alice.ip)
+        assert len(found) == 65536 // 8
+        assert ports_of(found) == [self.facing_alice.port]
+        assert plane.heard(self.facing_alice.ip) == b""
+
+    def test_odd_and_even_ports_are_heard_in_their_places(self, plane: Dataplane, arrive: Arrive) -> None:
+        plane.heard(self.facing_alice.ip)
+        plane.install(self.two_ports())
+        for local, source in ((self.facing_alice, self.ALICE), (above(self.facing_alice), above(self.ALICE))):
+            arrive(local, source, RTP)
+        port = self.facing_alice.port
+        assert ports_of(plane.heard(self.facing_alice.ip)) == [port, port + 1]
+
+    def test_a_port_that_begins_anew_was_not_heard(self, plane: Dataplane, arrive: Arrive) -> None:
+        plane.install(self.pair(self.ALICE, self.BOB))
+        arrive(self.facing_alice, self.ALICE, RTP)
+        plane.remove([self.facing_alice, self.facing_bob], 30)
+        plane.heard(self.facing_alice.ip)
+        plane.install(self.pair(self.ALICE, self.BOB))
+        assert plane.heard(self.facing_alice.ip) == b""
+
+    def test_an_address_that_is_not_served_hears_nothing(self, plane: Dataplane) -> None:
+        assert plane.heard("192.0.2.250") == b""
 
     def test_a_stream_says_where_it_is_forwarded(self, plane: Dataplane) -> None:
         plane.install(self.pair(self.ALICE, self.BOB))

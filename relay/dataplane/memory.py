@@ -9,6 +9,7 @@ from ipaddress import IPv4Network, IPv6Network
 from operator import attrgetter
 
 from relay.dataplane import Listener
+from relay.dataplane.heard import port_bitmap
 from relay.errors import DataplaneError
 from relay.types import Endpoint, Path, Rule, StreamState
 
@@ -31,6 +32,7 @@ class MemoryDataplane:
         self._counters: Counter[str] = Counter()
         self._listener: Listener | None = None
         self._octets = 0
+        self._heard: dict[str, set[int]] = {}
 
     async def start(self, listener: Listener) -> None:
         """Nothing can fail here."""
@@ -81,6 +83,14 @@ class MemoryDataplane:
         """UDP payload that arrived at ports with a rule."""
         return self._octets
 
+    def inherited(self) -> list[Endpoint]:
+        """Nothing stands from before: rules go with the process."""
+        return []
+
+    def heard(self, ip: str) -> bytes:
+        """Which ports of a local address took packets since this was last asked."""
+        return port_bitmap(self._heard.pop(ip, ()))
+
     def rules(self) -> list[Endpoint]:
         """Ports with a rule in force."""
         return list(self.installed)
@@ -95,6 +105,7 @@ class MemoryDataplane:
         if old is None:
             known = rule.known_source
             self.lingering.pop(rule.local, None)
+            self._heard.get(rule.local.ip, set()).discard(rule.local.port)
             self._states[rule.local] = StreamState(observed_source=known, confirmed=known is not None, path=Path.MEMORY)
         elif old.source_epoch != rule.source_epoch:
             state = self._states[rule.local]
@@ -113,6 +124,7 @@ class MemoryDataplane:
         state.packets += packets
         state.bytes += packets * size
         self._octets += packets * size
+        self._heard.setdefault(local.ip, set()).add(local.port)
         if state.confirmed and source != state.observed_source:
             state.foreign += packets
             return

@@ -140,6 +140,8 @@ class RuleTable:
         self._closing: dict[int, object] = {}
         self._tokens = tokens
         self._octets_ended = 0
+        self._marks: npt.NDArray[np.uint64] = rules["packets"].copy()
+        self._mark = self._marks.data.cast("B").cast("Q")
 
     def index(self, local: Endpoint) -> int:
         """The place of a local port. Raises DataplaneError for an address this plane does not serve."""
@@ -263,6 +265,23 @@ class RuleTable:
         """UDP payload admitted since the start at all ports, those of ended calls included; reads the whole table."""
         return self._octets_ended + int(self.rules["bytes"].sum())
 
+    def heard(self, ip: str) -> bytes:
+        """Which ports of a local address took packets since this was last asked: relay.dataplane.Dataplane.heard."""
+        address = self._address.get(ip)
+        if address is None:
+            return b""
+        part = slice(address * abi.PORTS, (address + 1) * abi.PORTS)
+        packets = self.rules["packets"][part].copy()
+        moved = packets != self._marks[part]
+        self._marks[part] = packets
+        # The odd ports of an address stand behind its even ones.
+        return np.packbits(moved.reshape(2, -1).T, bitorder="little").tobytes() if moved.any() else b""
+
+    def inherited(self) -> list[Endpoint]:
+        """Live ports that have no rule from this process."""
+        live = np.flatnonzero(self.rules["control"] >> 16 & abi.LIVE).tolist()
+        return [self.local(index) for index in live if index not in self.standing]
+
     def source(self, entry: Standing, expected: int) -> Endpoint | None:
         """The endpoint in the word XDP keeps of a port's source."""
         return self._endpoint(expected, self._ip6[entry.index >> 16])
@@ -357,6 +376,7 @@ class RuleTable:
         """What a port begins a new life with; it is not live, so no packet counts meanwhile."""
         at, base = entry.index * _RULE, entry.index * _RULE_QUADS
         self._octets_ended += self._hot[base + _BYTES]
+        self._mark[entry.index] = 0
         self._hot[base + _LEARNED] = self._hot[base + _EXPECTED] = 0  # who stood here was another call's party
         self._hot_bytes[at + _TICK : at + _RULE] = _COUNTED
         _FRESH.pack_into(self._cold_bytes, entry.index * _COLD, *self._source_words(entry))

@@ -142,6 +142,14 @@ class XdpDataplane:
         """UDP payload admitted at all ports since the start; reads the whole table, 0.3 ms an address."""
         return self._table.octets()
 
+    def inherited(self) -> list[Endpoint]:
+        """Ports that a former process left in force, and that no rule was installed at since."""
+        return self._table.inherited()
+
+    def heard(self, ip: str) -> bytes:
+        """Which ports of a local address took packets since this was last asked; 0.3 ms."""
+        return self._table.heard(ip)
+
     def rules(self) -> list[Endpoint]:
         """Ports with a rule in force."""
         return [entry.rule.local for entry in self._table.standing.values()]

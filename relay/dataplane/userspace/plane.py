@@ -15,6 +15,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from pyroute2.netlink import NETLINK_ROUTE, rtnl
 
 from relay.dataplane import Listener
+from relay.dataplane.heard import port_bitmap
 from relay.dataplane.host import denied_networks
 from relay.dataplane.userspace.payload import Kind, classify, read_header, treat
 from relay.dataplane.userspace.port import Port
@@ -160,6 +161,14 @@ class UserspaceDataplane:
     def octets(self) -> int:
         """UDP payload admitted at all ports since the start."""
         return self._octets
+
+    def inherited(self) -> list[Endpoint]:
+        """Nothing stands from before: the sockets went with their process."""
+        return []
+
+    def heard(self, ip: str) -> bytes:
+        """Which ports of a local address took packets since this was last asked."""
+        return port_bitmap([local.port for local, port in self._ports.items() if local.ip == ip and port.moved()])
 
     def rules(self) -> list[Endpoint]:
         """Ports with a rule in force."""

@@ -21,6 +21,7 @@ class Port:
     __slots__ = (
         "_budget_second",
         "_budget_spent",
+        "_heard",
         "_mark",
         "_tick",
         "bytes",
@@ -62,7 +63,7 @@ class Port:
         self.last_drop: str | None = None
         self.told: tuple[Endpoint, bool] | None = None
         """What the listener heard last of this port's party."""
-        self._tick = self._mark = 0
+        self._tick = self._mark = self._heard = 0
         self._budget_second = self._budget_spent = 0
 
     @property
@@ -92,6 +93,11 @@ class Port:
         if tick != self._tick:
             self._tick, self._mark = tick, self.packets
         return (self.packets - self._mark) * _TICKS_PER_SECOND >= per_second
+
+    def moved(self) -> bool:
+        """Whether packets were admitted since this was last asked."""
+        before, self._heard = self._heard, self.packets
+        return before != self.packets
 
     def within_budget(self, now: float, per_second: int) -> bool:
         """Whether one more thing may be told of this port in this second."""
