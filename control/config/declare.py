@@ -28,6 +28,12 @@ class Option:
     """A list: given several times on the command line, or with `;` or `,` between its values."""
     live: bool = False
     """SIGHUP takes a changed value over; others need a restart."""
+    secret: bool = False
+    """May hold a password, before its last @, which is repeated nowhere."""
+
+    def repeated(self, text: str) -> str:
+        """A value as it may be told again, as in what is wrong with it."""
+        return text.rpartition("@")[2] if self.secret else text
 
 
 def option(default: T, read: Callable[[str], T], help: str, metavar: str | None = None, **more: Any) -> T:

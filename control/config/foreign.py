@@ -43,11 +43,21 @@ _GROUPS = (
     ),
     _Group("operators use the commands `hairpin list`, `show`, `status` and others, on this host", "listen-cli:c"),
     _Group(
-        "calls are held by this relay alone and are not kept in Redis",
-        "redis:r redis-write:w subscribe-keyspace:k redis-expires redis-allowed-errors redis-disable-time "
-        "redis-cmd-timeout redis-connect-timeout redis-delete-async-interval redis-format",
-        "no-redis-required:q redis-delete-async:y active-switchover redis-resolve-on-reconnect",
+        "calls stand in Redis in a form of Hairpin's own, which partners of the same kind read; where redis is given, "
+        "all relays of a pair are Hairpin",
+        "redis-format",
     ),
+    _Group(
+        "a command, or media of an address whose owner has gone, makes a partner's call this node's own in any case",
+        "",
+        "active-switchover",
+    ),
+    _Group(
+        "no reply waits for Redis, and what has ended is kept there for tombstone-time",
+        "redis-delete-async-interval",
+        "redis-delete-async:y",
+    ),
+    _Group("the name of a Redis server is looked up at each connection", "", "redis-resolve-on-reconnect"),
     _Group(
         "no call is recorded",
         "recording-dir recording-method recording-format vsc-start-rec vsc-stop-rec vsc-start-stop-rec vsc-pause-rec "

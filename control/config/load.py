@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
-from control.config import interfaces
+from control.config import interfaces, replication
 from control.config.declare import Option
 from control.config.errors import ConfigError
 from control.config.foreign import FOREIGN
@@ -144,7 +144,7 @@ class _Reading:
             self._take(name, texts, f"--{name}", "command line")
         else:
             text = ";".join(texts) if _option(name).repeat else texts[-1]
-            self._take(name, text, f"--{name}={text}", "command line")
+            self._take(name, text, f"--{name}={_option(name).repeated(text)}", "command line")
 
     def templates(self) -> None:
         """Take the templates of flags, once it is known which section holds them."""
@@ -178,7 +178,7 @@ class _Reading:
                 self._foreign(key, f"{where}: {key}")
         elif key in _names():
             value = self._first_word(key, value, where)
-            self._take(key, value, f"{where}: {key} = {value}", where)
+            self._take(key, value, f"{where}: {key} = {_option(key).repeated(value)}", where)
         else:
             self.problems.append(f"{where}: {_no_option(key)}; `man hairpin` lists them")
 
@@ -252,6 +252,7 @@ def _problems(config: Config) -> list[str]:
         found.append("listen-ng is empty: no proxy could reach the relay; leave it out for 127.0.0.1:2223")
     if config.listen_https and not config.https_cert:
         found.append("listen-https needs a certificate: name its file with https-cert")
+    found += replication.check(config)
     return found
 
 

@@ -237,16 +237,15 @@ def test_a_list_on_two_lines_is_told_how_to_be_written(tmp_path: Path) -> None:
 
 def test_options_of_the_peer_that_mean_nothing_are_one_warning_each(tmp_path: Path) -> None:
     path = tmp_path / "hairpin.conf"
-    path.write_text("[rtpengine]\nredis = secret@10.0.0.1:6379/5\nreject-invalid-sdp = false\nno-fallback = true\n")
+    path.write_text("[rtpengine]\nredis-format = JSON\nreject-invalid-sdp = false\nno-fallback = true\n")
     loaded = examine(["--num-threads=4", "-c", "9900", "--split-logs", "--config-file", str(path)], NOWHERE)
     assert loaded.config == dataclasses.replace(Config(), no_fallback=True)
     assert [text.split(" means nothing here: ")[0] for text in loaded.warnings] == [
-        f"{path} line 2: redis",
+        f"{path} line 2: redis-format",
         "--num-threads",
         "--listen-cli",
         "--split-logs",
     ]
-    assert "secret" not in "".join(loaded.warnings)
 
 
 def test_templates_are_handed_on_as_they_stand(tmp_path: Path) -> None:
