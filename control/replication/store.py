@@ -38,6 +38,12 @@ class Reader(Protocol):
     def read(self, keyspace: int, call_id: str, record: bytes | None) -> None:
         """What stands under a key after a notification or in a comparison; None: nothing, which deletes nothing."""
 
+    def transacted(self, keyspace: int, count: int) -> None:
+        """So many more transactions of a node were notified of (its sequence number was counted up in each).
+
+        Told before what they wrote. A node's lease says how many there were: of the difference news were lost.
+        """
+
     def read_lease(self, keyspace: int, lease: bytes | None) -> None:
         """A node's lease; None where there is none."""
 

@@ -1,0 +1,71 @@
+"""What is known to have ended: incarnations of calls, remembered for as long as an older record may turn up. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from control.replication.record import MAX_ENDED, Record
+
+__all__ = ["Graves"]
+
+LIMIT = 100_000
+"""Calls that are remembered; of more, those that were to be forgotten first are."""
+
+
+class _Grave(NamedTuple):
+    until: float
+    tombstone: Record
+    own: bool
+
+
+class Graves:
+    """Tombstones by Call-ID and incarnation, each until its time."""
+
+    __slots__ = ("_by_call", "_order")
+
+    def __init__(self) -> None:
+        self._by_call: dict[str, dict[str, _Grave]] = {}
+        self._order: deque[tuple[float, str, str]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def add(self, tombstone: Record, until: float, own: bool) -> None:
+        """Remember that a call has ended. `own`: this node's keyspace holds the tombstone."""
+        call_id, incarnation = tombstone.call_id, tombstone.incarnation
+        graves = self._by_call.setdefault(call_id, {})
+        before = graves.get(incarnation)
+        if before is not None:
+            own, until = own or before.own, max(until, before.until)
+        graves[incarnation] = _Grave(until, tombstone, own)
+        self._order.append((until, call_id, incarnation))
+        while len(graves) > MAX_ENDED:
+            del graves[next(iter(graves))]
+        while len(self._order) > LIMIT:
+            self._forget(self._order.popleft())
+
+    def of(self, call_id: str) -> tuple[str, ...]:
+        """Incarnations of a Call-ID that have ended."""
+        return tuple(self._by_call.get(call_id, ()))
+
+    def expire(self, now: float) -> None:
+        """Forget what is over."""
+        while self._order and self._order[0][0] <= now:
+            self._forget(self._order.popleft())
+
+    def own(self) -> Iterator[Record]:
+        """The tombstones that are to stand in this node's keyspace. A copy: calls may end meanwhile."""
+        found = [one.tombstone for graves in self._by_call.values() for one in graves.values() if one.own]
+        return iter(found)
+
+    def _forget(self, entry: tuple[float, str, str]) -> None:
+        until, call_id, incarnation = entry
+        graves = self._by_call.get(call_id)
+        grave = graves.get(incarnation) if graves is not None else None
+        if graves is None or grave is None or grave.until > until:
+            return
+        del graves[incarnation]
+        if not graves:
+            del self._by_call[call_id]
