@@ -92,6 +92,12 @@ class Attaching:
             self._watch.soon(LINKS)
         return self._devmap.slot(ifindex)
 
+    def flaw(self) -> str:
+        """Why packets may not come in here, empty where they do."""
+        if not self.standing:
+            return "the XDP program is attached to no interface"
+        return "; ".join(self._absences.addresses())
+
     def describe(self) -> list[str]:
         """Interfaces, mode and why, and what is missing."""
         return [*self._placement.describe(), *self._absences.describe()]
@@ -227,7 +233,11 @@ class Absences:
     def describe(self) -> list[str]:
         """A line for each."""
         lines = [f"interface {name} {_RETURNED if back else _GONE}" for name, back in self._gone.items()]
-        return lines + [f"media address {ip} is on no interface" for ip in self._addresses]
+        return lines + self.addresses()
+
+    def addresses(self) -> list[str]:
+        """A line for each media address that is missing."""
+        return [f"media address {ip} is on no interface" for ip in self._addresses]
 
 
 _GONE, _RETURNED = "has gone", "was gone, and is attached to again"

@@ -179,6 +179,10 @@ class XdpDataplane:
             "reassembled_lost": self._reassembly.lost,
         }
 
+    def health(self) -> str:
+        """Why packets are not forwarded, for the operator; empty where they are."""
+        return self._attaching.flaw() if self._running else "not running"
+
     def describe(self) -> list[str]:
         """Interfaces, mode and why, addresses, next hops."""
         if not self._running:
