@@ -18,6 +18,10 @@
  * User space takes a token out of "tokens" when no word holds it any more, and
  * gives it back to "spare" if a second later still none does.
  *
+ * The tables outlive who wrote them. User space beats once a second: the
+ * program "beat" stores the jiffies into hp_host.beat. While that is old, the
+ * program asks the kernel itself for the way of each packet (alone.h).
+ *
  * Who writes what. What may change while a rule is live stands in aligned
  * words that are valid alone, each with ONE writer and written by one store:
  *
@@ -220,9 +224,17 @@ struct hp_local_ip6 {		/* as above, local6_slot(address) */
 /* One element, mapped. The indexes of both families are numbered together. */
 struct hp_host {
 	struct hp_local_address slot[HP_ADDRESS_SLOTS];
+	__u64 beat;		/* jiffies; beside the first addresses, which
+				 * every packet reads */
 	__be32 address[256];	/* by index; 0: an IPv6 address */
 	struct hp_local_ip6 slot6[HP_ADDRESS_SLOTS];
 	struct hp_ip6 address6[256]; /* by index */
+};
+
+struct hp_vlan {		/* "vlans", by the ifindex of a VLAN device */
+	__u32 lower;		/* the device its frames leave by */
+	__be16 tci;		/* with this tag of 802.1Q */
+	__u16 zero;
 };
 
 struct hp_prefix {		/* key of "denied" */
@@ -297,7 +309,9 @@ struct hp_settings {
 	__u32 slow_ticks;	/* ticks in one budget period: 1 s */
 	__u32 slow_packets;	/* packets and events one rule may send up in
 				 * a budget period, at most 255 */
-	__u32 zero;
+	__u32 alone_jiffies;	/* without a beat for so long the program finds
+				 * its ways itself; 0: never */
+	__u32 orphan_jiffies;	/* and for so long it stops forwarding; 0: never */
 };
 
 /* Context of the program "clocks": what jiffies are, for user space. */

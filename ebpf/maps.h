@@ -63,6 +63,15 @@ struct {
 	__type(value, __u32);
 } devices SEC(".maps");
 
+/* VLAN devices, as bpf_fib_lookup() names them: which frames to send by which device. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct hp_vlan);
+} vlans SEC(".maps");
+
 /* The host's own addresses, broadcasts and the configured networks. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

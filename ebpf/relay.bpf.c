@@ -5,6 +5,7 @@
  *	parse		parse.h		a UDP datagram, IPv4 or IPv6, behind
  *					tags or not (vlan.h)?
  *	find		find.h		to a port of ours: its rule
+ *	keep_company	alone.h		does a daemon stand behind the tables?
  *	admit		admit.h		rate, source (learn.h, stand.h; ip6.h),
  *					counters, what it is (classify.h), RTP
  *					(quality.h)
@@ -20,6 +21,7 @@
  * line of its own, its rule.
  */
 #include "admit.h"
+#include "alone.h"
 #include "send.h"
 #include "sink.h"
 #include "treat.h"
@@ -150,6 +152,8 @@ static __always_inline int relay(struct xdp_md *ctx, struct packet *packet, stru
 	if (action >= 0)
 		return action;
 	action = find_first(table, packet, turn);
+	if (action < 0)
+		action = keep_company(table, turn);
 	if (action >= 0)
 		return action;
 	return apply_rules(ctx, table, packet, turn, wire);
@@ -186,6 +190,19 @@ int clocks(struct hp_clock_reading *context)
 {
 	context->jiffies = bpf_jiffies64();
 	context->nanoseconds = bpf_ktime_get_ns();
+	return 0;
+}
+
+/* User space calls this once a second: it is there, and keeps the tables. */
+SEC("syscall")
+int beat(void *context __attribute__((unused)))
+{
+	struct hp_host *table;
+	__u32 zero = 0;
+
+	table = bpf_map_lookup_elem(&host, &zero);
+	if (table)
+		WRITE_ONCE(table->beat, bpf_jiffies64());
 	return 0;
 }
 

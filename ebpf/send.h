@@ -6,6 +6,7 @@
 #ifndef HAIRPIN_SEND_H
 #define HAIRPIN_SEND_H
 
+#include "alone.h"
 #include "rewrite.h"
 
 /* User space sends it, if it has not had enough from this rule; else it is lost. */
@@ -133,12 +134,54 @@ static __always_inline int send_as(struct xdp_md *ctx, struct packet *packet,
 }
 
 /*
+ * With nobody to keep the next hops, the way the kernel has for the packet. If
+ * it has none or may not forward, what was known last may do.
+ */
+static __always_inline enum way_found ask_way(struct xdp_md *ctx, const struct packet *packet,
+					      const struct turn *turn, struct way *way)
+{
+	bool plain = !packet->ip6 && !turn->from6;
+
+	*way = (struct way){
+		.daddr = turn->daddr,
+		.sport = turn->sport,
+		.dport = turn->dport,
+		.total = departing_total(packet, turn, plain),
+		.tos = turn->tos,
+		.local = control_address(turn->control),
+		.to_ip6 = turn->from6 != NULL,
+	};
+	return find_way(ctx, way);
+}
+
+static __always_inline int send_along(struct xdp_md *ctx, struct packet *packet,
+				      const struct turn *turn, const struct way *way)
+{
+	bool plain = !packet->ip6 && !turn->from6;
+
+	if (rewrite(ctx, packet, turn, plain) ||
+	    !put_header(ctx, packet, turn, &way->link, plain))
+		return drop(turn->index, HP_COUNT_no_next_hop);
+	count(HP_COUNT_forwarded);
+	return bpf_redirect(way->ifindex, 0);
+}
+
+/*
  * Rewrite the turned packet and send it. Written out twice, so that what
  * arrived as IPv4 and leaves so has one test for it all, and the verifier sees
  * that its frame has not been moved.
  */
 static __always_inline int send(struct xdp_md *ctx, struct packet *packet, const struct turn *turn)
 {
+	enum way_found found = WAY_NONE;
+	struct way way;
+
+	if (is_alone())
+		found = ask_way(ctx, packet, turn, &way);
+	if (found == WAY_NARROW)
+		return drop(turn->index, HP_COUNT_too_big);
+	if (found == WAY_FOUND)
+		return send_along(ctx, packet, turn, &way);
 	if (packet->ip6 || turn->from6)
 		return send_as(ctx, packet, turn, false);
 	return send_as(ctx, packet, turn, true);

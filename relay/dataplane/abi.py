@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-DIGEST: Final = "830b318788c7db51"
+DIGEST: Final = "3d698a225034b0e2"
 
 # enum hp_copy_kind
 COPY_UNRESOLVED: Final = 1
@@ -86,6 +86,7 @@ COUNTERS: Final = (
     "copies_full",
     "copies_held",
     "closed",
+    "orphaned",
     "malformed",
     "rate",
     "blocked",
@@ -114,6 +115,7 @@ COUNTER_TEXTS: Final = {
     "copies_full": "packet copies lost to a full ring",
     "copies_held": "RTCP copies held back by the budget of their rule",
     "closed": "to a port whose call has ended",
+    "orphaned": "left behind by a relay that nobody has taken over from in time",
     "malformed": "lengths that contradict each other",
     "rate": "more packets than a port may take",
     "blocked": "blocked on the proxy's or an operator's word",
@@ -129,6 +131,7 @@ COUNTER_TEXTS: Final = {
 }
 DROP_REASONS: Final = (
     "closed",
+    "orphaned",
     "malformed",
     "rate",
     "blocked",
@@ -252,6 +255,7 @@ LOCAL_IP6: Final[np.dtype[Any]] = np.dtype(
 HOST: Final[np.dtype[Any]] = np.dtype(
     [
         ("slot", LOCAL_ADDRESS, (64,)),
+        ("beat", "u8"),
         ("address", ">u4", (256,)),
         ("slot6", LOCAL_IP6, (64,)),
         ("address6", IP6, (256,)),
@@ -316,6 +320,15 @@ SETTINGS: Final[np.dtype[Any]] = np.dtype(
         ("window_jiffies", "u4"),
         ("slow_ticks", "u4"),
         ("slow_packets", "u4"),
-        ("zero", "u4"),
+        ("alone_jiffies", "u4"),
+        ("orphan_jiffies", "u4"),
+    ]
+)
+
+VLAN: Final[np.dtype[Any]] = np.dtype(
+    [
+        ("lower", "u4"),
+        ("tci", ">u2"),
+        ("zero", "u2"),
     ]
 )

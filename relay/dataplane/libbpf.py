@@ -155,7 +155,8 @@ class Program:
         options: Any = ffi.new("struct bpf_test_run_opts *")
         memory = ffi.new("char[]", context)
         options.sz = ffi.sizeof("struct bpf_test_run_opts")
-        options.ctx_in, options.ctx_size_in = memory, len(context)
+        if context:
+            options.ctx_in, options.ctx_size_in = memory, len(context)
         check(lib().bpf_prog_test_run_opts(self.fd, options), f"call {self.name}")
         return bytes(ffi.buffer(memory, len(context)))
 

@@ -45,6 +45,8 @@ A_MAC, OWN_MAC, HOP_MAC, HOP_OWN_MAC = (
 MTU = 1500
 RATE = 1000
 WINDOW = 750
+ALONE, ORPHANED = 100_000, 200_000
+"""Jiffies without a beat."""
 SLOW_PACKETS = 16
 DENIED, DENIED6 = "203.0.113.128/25", "2001:db8:203:8000::/49"
 
@@ -126,12 +128,13 @@ def mac(text: str) -> list[int]:
 class Switchboard:
     """The loaded program and its tables. `clear` between two tests."""
 
-    def __init__(self, path: Path, rate: int = RATE) -> None:
+    def __init__(self, path: Path, rate: int = RATE, orphaned: int = ORPHANED) -> None:
         self.object = Object.open(path)
         self.object.check_layout(abi.DIGEST)
         settings = np.zeros((), abi.SETTINGS)
         settings["tick_shift"], settings["rate_per_tick"] = _TICK_SHIFT, rate
         settings["window_jiffies"], settings["slow_ticks"], settings["slow_packets"] = WINDOW, 4, SLOW_PACKETS
+        settings["alone_jiffies"], settings["orphan_jiffies"] = ALONE, orphaned
         self.object.set_rodata("settings", settings.tobytes())
         for name in ("rules", "cold"):
             self.object.map(name).resize(len(ADDRESSES) * abi.PORTS)
@@ -139,7 +142,7 @@ class Switchboard:
             self.object.map(name).resize(_TOKENS)
         self.object.load()
         self.program, self._clocks = self.object.program("hairpin"), self.object.program("clocks")
-        self.reassembled = self.object.program("reassembled")
+        self.reassembled, self._beat = self.object.program("reassembled"), self.object.program("beat")
         self._touched: set[int] = set()
         self._rules = self.object.map("rules").array(abi.RULE)
         self._cold = self.object.map("cold").array(abi.COLD)
@@ -148,7 +151,8 @@ class Switchboard:
         self._forget_tokens()
         self._rings = {name: RingReader(self.object.map(name).fd, self.object.map(name).max_entries)
                        for name in ("events", "copies")}  # fmt: skip
-        fill_host(self.object.map("host").array(abi.HOST), ADDRESSES)
+        self._host = self.object.map("host").array(abi.HOST)
+        fill_host(self._host, ADDRESSES)
         self.object.map("devices").update(struct.pack("=I", 0), struct.pack("=I", _LOOPBACK_IFINDEX))
         self.deny(DENIED)
         self.deny(DENIED6)
@@ -157,7 +161,7 @@ class Switchboard:
         for ring in self._rings.values():
             ring.close()
         self.tokens.close()
-        del self._rules, self._cold, self._nexthops, self._peers
+        del self._rules, self._cold, self._nexthops, self._peers, self._host
         self.object.close()
 
     def _forget_tokens(self) -> None:
@@ -198,10 +202,16 @@ class Switchboard:
             handle.update_per_cpu(struct.pack("=I", index), [bytes(8)] * cpus)
         self.events()
         self.copies()
+        self.beat()
         while self.jiffies() % (1 << _TICK_SHIFT) > (1 << _TICK_SHIFT) - _MARGIN:
             time.sleep(0.1)
 
     # What a test writes
+
+    def beat(self, age: int = 0) -> None:
+        """Let user space have beaten last so many jiffies ago."""
+        self._beat.call(b"")
+        self._host["beat"] -= age
 
     def set_nexthop(self, state: int = abi.NEXTHOP_READY, mtu: int = MTU, device: int = 0, vlan: int = 0) -> None:
         self._nexthops[_NEXTHOP] = (mac(HOP_MAC), state, mac(HOP_OWN_MAC), device, mtu, 0, vlan, [0, 0, 0])
@@ -311,8 +321,9 @@ class Switchboard:
 
     # What a test runs and reads
 
-    def run(self, packet: Packet | bytes, repeat: int = 1) -> Run:
-        result = self.program.test_run(bytes(packet), repeat=repeat)
+    def run(self, packet: Packet | bytes, repeat: int = 1, ifindex: int = 0) -> Run:
+        """Run the program on a frame that came in by an interface, the loopback device if it is 0."""
+        result = self.program.test_run(bytes(packet), ifindex, repeat)
         return Run(result.verdict, result.data)
 
     def run_reassembled(self, packet: Packet) -> Run:

@@ -14,6 +14,7 @@ from relay.types import Endpoint
 from tests.bpf.switchboard import (
     A6,
     B6,
+    ORPHANED,
     PORT_A,
     PORT_A6,
     PORT_B,
@@ -52,6 +53,11 @@ def from_one_address_too_many(board: Switchboard) -> bytes:
     board.call(a=A6, b=B6, ports=(PORT_A6, PORT_B6))
     board.spend_tokens()
     return bytes(datagram(Endpoint("2001:db8::bad", 9), PORT_A6))
+
+
+def that_nobody_has_taken_over(board: Switchboard) -> bytes:
+    board.beat(ORPHANED)
+    return bytes(datagram())
 
 
 def too_many(board: Switchboard) -> bytes:
@@ -100,6 +106,7 @@ def malformed(board: Switchboard) -> bytes:
 
 REASONS: dict[str, Prepare] = {
     "closed": ended,
+    "orphaned": that_nobody_has_taken_over,
     "malformed": malformed,
     "rate": too_many,
     "blocked": of_a_blocked_party,
