@@ -28,6 +28,10 @@ def main(arguments: Sequence[str] | None = None, called: str | None = None) -> i
         from control.daemon import main as run
 
         return run(words[1:])
+    if first == "supervise":
+        from control.supervise import main as supervise
+
+        return supervise(words[1:])
     if first == "check-config":
         from control.check import main as check
 

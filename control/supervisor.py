@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from relay.errors import HairpinError
@@ -15,17 +15,29 @@ class SupervisorError(HairpinError):
     """The process number cannot be written where it was asked for."""
 
 
-def notify(state: str, environ: Mapping[str, str]) -> None:
-    """Tell systemd (sd_notify(3)) a state such as `READY=1`; nothing where nobody asked."""
+def notify(state: str, environ: Mapping[str, str], *sockets: socket.socket) -> None:
+    """Tell systemd (sd_notify(3)) a state such as `READY=1`, with sockets to keep; nothing where nobody asked."""
     place = environ.get("NOTIFY_SOCKET")
     if not place:
         return
     address = "\0" + place[1:] if place[0] == "@" else place  # an abstract socket is spelled with @
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as out:
-            out.sendto(state.encode(), address)
+            out.connect(address)
+            socket.send_fds(out, [state.encode()], [one.fileno() for one in sockets])
     except OSError:
         return  # the supervisor's own trouble, which no relay should die of
+
+
+def keep_sockets(named: Iterable[tuple[str, socket.socket]], stale: Iterable[str], environ: Mapping[str, str]) -> None:
+    """Have systemd hold sockets under their names while no relay runs, in place of those under stale names.
+
+    It does where the unit sets FileDescriptorStoreMax, over a restart and after a crash, and lets go of them at a stop.
+    """
+    for name in sorted(set(stale)):
+        notify(f"FDSTOREREMOVE=1\nFDNAME={name}", environ)
+    for name, one in named:
+        notify(f"FDSTORE=1\nFDPOLL=0\nFDNAME={name}", environ, one)
 
 
 def raise_file_limit() -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 import ssl
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from control.config import LOCAL_NETWORKS, Config
+from control.handover import KINDS, Asked, Handed, asked, match
 from control.ng.server import NgServer
 from control.ng.service import Service
+from control.ng.sockets import open_datagrams, open_stream
 from control.ng.stream import NgStreams
 from relay.errors import HairpinError
 from relay.types import Endpoint
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
     from control.ng.web import NgWeb
 
 __all__ = ["Transports"]
+
+log = logging.getLogger("hairpin")
+
+OPEN = {socket.SOCK_DGRAM: open_datagrams, socket.SOCK_STREAM: open_stream}
 
 
 class Transports:
@@ -30,34 +38,53 @@ class Transports:
         self.datagrams = NgServer(service)
         self.streams = NgStreams(service)
         self.web: NgWeb | None = None
+        self.sockets: list[tuple[str, socket.socket]] = []
+        """What is listened on, by the options' names."""
+        self.stale: list[str] = []
+        """Options that sockets were handed over for which are no listeners any more."""
         self._tls: ssl.SSLContext | None = None
 
-    async def start(self, config: Config, stack: AsyncExitStack, addresses: Collection[str] = ()) -> None:
+    async def start(
+        self, config: Config, stack: AsyncExitStack, addresses: Collection[str] = (), handed: Sequence[Handed] = ()
+    ) -> None:
         """Listen wherever the options say, each with its release on the stack. Raises HairpinError.
 
-        `addresses`: what this host is reached by from elsewhere.
+        `addresses`: what this host is reached by from elsewhere. `handed`: sockets to listen on that stood before.
         """
+        wanted = asked(config)
+        matched = match(handed, wanted)
+        for one in matched.left:
+            log.warning("%s is no listener any more: what is sent there is lost until who holds it starts anew", one)
+            one.socket.close()
         stack.callback(self.datagrams.close)
-        for endpoint in config.listen_ng:
-            await _take(self.datagrams.start(endpoint), "listen-ng")
         stack.callback(self.streams.close)
-        for endpoint in config.listen_tcp_ng:
-            await _take(self.streams.start(endpoint), "listen-tcp-ng")
         if config.listen_http or config.listen_https:
-            names = {*addresses, os.uname().nodename.lower()} - {"localhost"}
-            await self._start_web(config, stack, names)
+            await self._prepare_web(config, stack, {*addresses, os.uname().nodename.lower()} - {"localhost"})
+        for want in wanted:
+            await self._listen(want, matched.sockets.get(want))
+        self.stale = [one.name for one in matched.left]
 
-    async def _start_web(self, config: Config, stack: AsyncExitStack, names: Collection[str]) -> None:
+    async def _prepare_web(self, config: Config, stack: AsyncExitStack, names: Collection[str]) -> None:
         from control.ng.web import NgWeb, tls
 
         self.web = NgWeb(self.service, names)
         stack.push_async_callback(self.web.close)
-        for endpoint in config.listen_http:
-            await _take(self.web.start(endpoint), "listen-http")
         if config.listen_https:
             self._tls = tls(config.https_cert, config.https_key)
-            for endpoint in config.listen_https:
-                await _take(self.web.start(endpoint, self._tls), "listen-https")
+
+    async def _listen(self, want: Asked, given: socket.socket | None) -> None:
+        endpoint = want.endpoint
+        try:
+            taken = given or OPEN[KINDS[want.option]](endpoint)
+        except OSError as error:
+            raise HairpinError(f"{error.strerror}; choose another with --{want.option}=[IP:]PORT") from error
+        if want.option == "listen-ng":
+            await self.datagrams.start(endpoint, taken)
+        elif want.option == "listen-tcp-ng":
+            await self.streams.start(endpoint, taken)
+        elif self.web is not None:
+            await self.web.start(endpoint, self._tls if want.option == "listen-https" else None, taken)
+        self.sockets.append((want.option, taken))
 
     def renew(self, config: Config) -> None:
         """Show the certificate that is in the files by now to new connections. Raises HairpinError, with no change."""
@@ -95,13 +122,6 @@ class Transports:
         if self.web is not None:
             counters["ng over HTTP"] = self.web.statistics()
         return counters
-
-
-async def _take(starting: Awaitable[None], option: str) -> None:
-    try:
-        await starting
-    except OSError as error:
-        raise HairpinError(f"{error.strerror}; choose another with --{option}=[IP:]PORT") from error
 
 
 def _reached(endpoint: Endpoint, media: Sequence[str]) -> Endpoint | None:

@@ -29,6 +29,7 @@ HELP = """\
 hairpin relays media for SIP proxies that command it over the ng protocol.
 
   hairpin run [OPTIONS]      be the relay; `hairpin run --help` lists the options
+  hairpin supervise ...      the same, started again whenever it ends; no command that comes meanwhile is lost
   hairpin check-config ...   what `run` would make of these options: errors, warnings, settings; starts nothing
   hairpin list               the calls that stand
   hairpin show CALL          one call: its legs, streams, where they are forwarded and how well

@@ -33,6 +33,9 @@ CONTROL_PURE = (
     "control.ng.room",
     "control.ng.statistics",
     "control.ng.templates",
+    "control.failover.speaker",
+    "control.failover.state",
+    "control.replication.record",
     "control.sdp",
 )
 WORLD = frozenset({"asyncio", "socket", "selectors", "time", "os", "subprocess", "threading", "random", "secrets"})
@@ -67,7 +70,10 @@ ADAPTERS = Layer(
     (*PURE_RELAY_MODULES, *CONTROL_PURE),
     frozenset({"aiohttp", "psutil"}),
 )
-JOINERS = tuple(f"control.{name}" for name in ("__main__", "check", "daemon", "host", "planes", "reload", "transports"))
+JOINERS = tuple(
+    f"control.{name}"
+    for name in ("__main__", "announcing", "check", "daemon", "host", "planes", "reload", "supervise", "transports")
+)
 DAEMON = Layer("control.daemon and control.planes", ("relay", "control"), frozenset({"uvloop"}))
 
 
@@ -129,7 +135,7 @@ def breach(module: str, imported: str) -> str | None:
 
 def shared_adapter_package(module: str, imported: str) -> bool:
     """Options, the operators' socket and ng's transports are one adapter each in several files; others are one file."""
-    packages = (("control.config",), ("control.ops",), ("control.ng",))
+    packages = (("control.config",), ("control.ops",), ("control.ng",), ("control.failover",))
     return any(within(module, package) and within(imported, package) for package in packages)
 
 
