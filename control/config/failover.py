@@ -6,32 +6,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, NamedTuple
+from typing import Any
 
 from control.config.declare import SECONDS, option
 from control.config.readers import address, choice, each, whole
+from control.failover.speaker import Attributes
 
-__all__ = ["Attributes", "Failover", "attributes", "next_hops"]
+__all__ = ["Failover", "attributes", "next_hops"]
 
 _COMMUNITY = re.compile(r"[0-9]{1,5}:[0-9]{1,5}(?::[0-9]{1,10})?")
 _HIGHEST = 2**32 - 1
-
-
-class Attributes(NamedTuple):
-    """What a route is announced with, so that routers prefer one relay's to another's."""
-
-    prepend: int = 0
-    """Times the own AS number stands in the path beside the one time it does anyway."""
-    med: int | None = None
-    local_preference: int | None = None
-    """Of use within one AS only (RFC 4271 section 5.1.5)."""
-    communities: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        words = [f"prepend={self.prepend}"] if self.prepend else []
-        words += [] if self.med is None else [f"med={self.med}"]
-        words += [] if self.local_preference is None else [f"local-preference={self.local_preference}"]
-        return " ".join([*words, *(f"community={one}" for one in self.communities)])
 
 
 def attributes(text: str) -> Attributes:
