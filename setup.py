@@ -12,7 +12,7 @@ from setuptools import setup
 
 COMPILED = [
     *(f"relay/{name}.py" for name in ("call", "dialogs", "flows", "forwarding", "interfaces", "leg", "media", "ports")),
-    *(f"relay/{name}.py" for name in ("quality", "registry", "rtcp", "timers")),
+    *(f"relay/{name}.py" for name in ("fields", "quality", "recording", "registry", "rtcp", "snapshot", "timers")),
     *(f"relay/dataplane/{name}.py" for name in ("counts", "nexthops", "options", "table", "words")),
     "control/chronicle.py",
     *(f"control/ng/{name}.py" for name in ("bencode", "commands", "flags", "message", "needed", "offeranswer")),

@@ -53,6 +53,7 @@ class Call:
 
     __slots__ = (
         "answered",
+        "awake",
         "branch",
         "call_id",
         "callback",
@@ -75,6 +76,8 @@ class Call:
         "screen",
         "strict_source",
         "tags",
+        "told_rtcp",
+        "told_rtp",
         "tos",
         "treatments",
         "unsure",
@@ -114,6 +117,8 @@ class Call:
         """When the timers look at it next."""
         self.plan = 0
         """The number under which they have that (relay.timers.Agenda)."""
+        self.awake = now
+        """Since when silence counts against it: before, nobody here could have heard it, or was to judge."""
         self.tos: int | None = 0
         self.strict_source = False
         self.media_handover = False
@@ -129,6 +134,9 @@ class Call:
         self.gone_rtp = StreamState()
         self.gone_rtcp = StreamState()
         """Totals of ports that are no longer this call's."""
+        self.told_rtp = StreamState()
+        self.told_rtcp = StreamState()
+        """Of a call that was read and does not stand yet: what its ports had counted when it was written."""
 
     # -- who is who
 
@@ -255,6 +263,11 @@ class Call:
         for index in range(len(self.legs[0].medias)):
             self._let_go(index)
         self._settle()
+
+    def restored(self) -> None:
+        """Find out what follows from what was read of it."""
+        self._take_orders()
+        self.screen_again()
 
     # -- treatments
 
@@ -402,8 +415,16 @@ class Call:
         """See whether media may be sent where the party wants it."""
         for stream in (media.rtp, media.rtcp):
             if stream.signalled is not None and stream.local is not None:
-                own = "a port of this very call" if self._owns(stream.signalled) else None
-                stream.refusal = own or self.screen(stream.signalled, stream.local.ip)
+                stream.refusal = self._refusal(stream.signalled, stream.local.ip)
+
+    def _refusal(self, endpoint: Endpoint, local_ip: str) -> str | None:
+        """Why nothing is sent from an address of this relay to an endpoint, or None."""
+        own = "a port of this very call" if self._owns(endpoint) else None
+        return own or self.screen(endpoint, local_ip)
+
+    def screened(self, endpoint: Endpoint | None, local_ip: str) -> Endpoint | None:
+        """An endpoint, or None where nothing is sent to it."""
+        return endpoint if endpoint is not None and self._refusal(endpoint, local_ip) is None else None
 
     def _owns(self, endpoint: Endpoint) -> bool:
         """Whether an endpoint is one of this call's own ports, as bound or as advertised."""

@@ -4,6 +4,7 @@ HairpinError
  +- DataplaneError      the data plane cannot be had: says what is missing and what to do
  +- PortsExhausted      no free pair of ports is left on an address
  +- PortsTaken          a pair that a call brings with it cannot be had here
+ +- SnapshotError       bytes that are no call, or one that cannot stand here
  +- CallError           a command that does not fit the call; its text is the reply's error-reason
      +- UnknownCall
 """
@@ -28,6 +29,10 @@ class PortsExhausted(HairpinError):
 
 class PortsTaken(HairpinError):
     """A pair of ports that a call brings with it belongs to another call here, or to no range of this relay."""
+
+
+class SnapshotError(HairpinError):
+    """Bytes that are no call, or one of another format, or on an address this relay has not; the text says which."""
 
 
 class CallError(HairpinError):

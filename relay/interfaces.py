@@ -38,19 +38,23 @@ def draw(places: Places, now: float) -> tuple[Interface, int]:
 
 
 class Interfaces:
-    """All interfaces of a relay. The first one's name is taken where the proxy gives none."""
+    """All interfaces of a relay. The name of its own first one is taken where the proxy gives none."""
 
     def __init__(self, interfaces: Sequence[Interface]) -> None:
-        if not interfaces:
-            raise ValueError("a relay needs an interface")
+        given = [one for one in interfaces if one.home < 0]
+        if not given:
+            raise ValueError("a relay needs an interface of its own")
         self.all = tuple(interfaces)
         self.own = frozenset(ip for one in interfaces for ip in (one.address, one.advertised))
         """The relay's addresses, as bound and as shown."""
-        self._named: dict[tuple[str, int], Places] = {}
+        self._given = given
+        """Where calls are made: of a partner's addresses are only the calls it made there."""
+        self._together: dict[tuple[str, int, int], Places] = {}
+        """By name, family and home."""
         for one in interfaces:
-            key = one.name, version(one.address)
-            self._named[key] = (*self._named.get(key, ()), one)
-        self._names = list(dict.fromkeys(one.name for one in interfaces))
+            key = one.name, version(one.address), one.home
+            self._together[key] = (*self._together.get(key, ()), one)
+        self._names = list(dict.fromkeys(one.name for one in given))
         self._turns: dict[str, int] = {}
         """For each BASE, the place in its names where the next call begins to look."""
         self._unnamed = {family: self._first_of(family) for family in (4, 6)}
@@ -74,15 +78,33 @@ class Interfaces:
                 warnings.append(f"interface {name} has no IPv{family} address: {found[0].address} is used")
         return found
 
+    def placed(self, name: str, address: str) -> Places:
+        """The addresses a party has its ports on whose first one goes by this name and address; nothing if none has it.
+
+        Partners may call it otherwise: the address counts more than the name.
+        """
+        here = [one for one in self.all if one.address == address]
+        if not here:
+            return ()
+        first = next((one for one in here if one.name == name), here[0])
+        return self._together[first.name, version(address), first.home]
+
+    def at(self, name: str, address: str, port: int) -> Interface | None:
+        """The interface that has a port of an address, under this name if it can be; None where none has it."""
+        here = [one for one in self.all if one.address == address and one.pool.low <= port <= one.pool.high]
+        return next((one for one in here if one.name == name), here[0] if here else None)
+
     def kept(self, places: Places, name: str | None, family: int, warnings: list[str]) -> Places:
         """The same addresses, unless another name or family is asked for than they have."""
         here = places[0]
         named = name is None or goes_by(here, name)
         if named and (not family or family == version(here.address)):
             return places
-        if name is not None and not any(goes_by(one, name) for one in self.all):
+        if name is not None and not named and not any(goes_by(one, name) for one in self._given):
             warnings.append(f"no interface is called {name}: {here.name} is used")
             return places if not family else self.kept(places, None, family, warnings)
+        if named and here.home >= 0 and (beside := self._together.get((here.name, family, here.home))):
+            return beside
         found = self.choose(here.name if name is None or named else name, family or version(here.address), warnings)
         return places if found[0] is here else found
 
@@ -106,9 +128,9 @@ class Interfaces:
     def _of(self, name: str, family: int) -> Places:
         """The addresses of an exact name; of family 0, those of the family that was configured first."""
         if family:
-            return self._named.get((name, family), ())
-        first = next(one for one in self.all if one.name == name)
-        return self._named[name, version(first.address)]
+            return self._together.get((name, family, -1), ())
+        first = next(one for one in self._given if one.name == name)
+        return self._together[name, version(first.address), -1]
 
     def _first_of(self, family: int) -> Places:
         """The addresses of the first name that has this family."""

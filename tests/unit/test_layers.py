@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 RELAY_PURE = (
     *("types", "errors", "settings", "signal", "ports", "interfaces", "media", "leg", "call", "dialogs", "flows"),
-    *("forwarding", "timers", "registry", "rtcp", "quality"),
+    *("forwarding", "timers", "registry", "rtcp", "quality", "keeper", "fields", "recording", "snapshot"),
 )
 CONTROL_PURE = (
     "control.ng.bencode",
@@ -57,7 +57,7 @@ PURE_RELAY_MODULES = tuple(f"relay.{name}" for name in RELAY_PURE)
 CONTRACTS = ("relay", "control", "relay.dataplane")
 """Packages whose own __init__ holds nothing but documentation or a protocol: open to all layers."""
 
-RELAY_PURE_LAYER = Layer("relay, pure", PURE_RELAY_MODULES, pure=True)
+RELAY_PURE_LAYER = Layer("relay, pure", PURE_RELAY_MODULES, frozenset({"orjson"}), pure=True)
 RELAY_PLANES = Layer(
     "relay.dataplane and relay.nic",
     ("relay",),
