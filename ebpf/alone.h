@@ -13,25 +13,8 @@
 #define FAMILY_IP4	2	/* AF_INET */
 #define FAMILY_IP6	10	/* AF_INET6 */
 
-/* What find_way() says. */
-enum way_found {
-	WAY_NONE,
-	WAY_FOUND,
-	WAY_NARROW,	/* the packet is larger than it takes */
-};
-
-/* A question to the kernel, and its answer in the last two. */
-struct way {
-	__be32 daddr;		/* or a token */
-	__be16 sport;
-	__be16 dport;
-	__u16 total;		/* bytes of IP */
-	__u8 tos;
-	__u8 local;		/* index of our address */
-	__u32 to_ip6;
-	__u32 ifindex;
-	struct link link;
-};
+#define WAY_NONE	0	/* what find_way() says, if not an interface */
+#define WAY_NARROW	(-1)	/* the packet is larger than it takes */
 
 /* Whether the last beat was so many jiffies ago; never, where they are 0. */
 static __always_inline bool is_silent(const struct hp_host *table, __u32 jiffies)
@@ -60,56 +43,65 @@ static __always_inline int keep_company(const struct hp_host *table, const struc
 }
 
 /* The addresses of the question; false if they are not known. */
-static __always_inline bool fill_addresses(struct bpf_fib_lookup *fib, const struct way *way)
+static __always_inline bool fill_addresses(struct bpf_fib_lookup *fib, __u32 daddr, __u8 local,
+					   __u8 tos, bool to_ip6)
 {
-	__u32 zero = 0, token = way->daddr;
-	const struct hp_host *table = bpf_map_lookup_elem(&host, &zero);
+	const struct hp_host *table;
 	const struct hp_ip6 *peer;
+	__u32 zero = 0;
 
+	table = bpf_map_lookup_elem(&host, &zero);
 	if (!table)
 		return false;
-	if (!way->to_ip6) {
+	if (!to_ip6) {
 		fib->family = FAMILY_IP4;
-		fib->tos = way->tos;
-		fib->ipv4_src = table->address[way->local];
-		fib->ipv4_dst = way->daddr;
+		fib->tos = tos;
+		fib->ipv4_src = table->address[local];
+		fib->ipv4_dst = daddr;
 		return true;
 	}
-	peer = bpf_map_lookup_elem(&peers, &token);
+	peer = bpf_map_lookup_elem(&peers, &daddr);
 	if (!peer)
 		return false;
 	fib->family = FAMILY_IP6;
-	fib->flowinfo = bpf_htonl((__u32)way->tos << 20);
-	__builtin_memcpy(fib->ipv6_src, &table->address6[way->local], sizeof(fib->ipv6_src));
+	fib->flowinfo = bpf_htonl((__u32)tos << 20);
+	__builtin_memcpy(fib->ipv6_src, &table->address6[local], sizeof(fib->ipv6_src));
 	__builtin_memcpy(fib->ipv6_dst, peer, sizeof(fib->ipv6_dst));
 	return true;
 }
 
-/* Ask the kernel; what leaves by a VLAN device leaves by the one below it with its tag. */
-__attribute__((noinline)) int find_way(struct xdp_md *ctx, struct way *way)
+/*
+ * Ask the kernel for the way of a packet to address, or token, and port `to`,
+ * as a word has them, by the rule of `control`; `size` is its bytes of IP, and
+ * in its upper half its TOS. The interface it is to leave by, or one of the
+ * above; `link` becomes what to put before it. What leaves by a VLAN device
+ * leaves by the one below it with its tag.
+ */
+__attribute__((noinline)) int find_way(struct xdp_md *ctx, __u64 to, __u64 control, __u32 size,
+				       struct link *link)
 {
 	struct bpf_fib_lookup fib = {};
 	const struct hp_vlan *vlan;
 	__u32 ifindex;
 	long result;
 
-	if (!way || !fill_addresses(&fib, way))
+	if (!link || !fill_addresses(&fib, to, control_address(control), size >> 16,
+				     control >> 16 & HP_TO_IP6))
 		return WAY_NONE;
 	fib.l4_protocol = IPPROTO_UDP;
-	fib.sport = way->sport;
-	fib.dport = way->dport;
-	fib.tot_len = way->total;
+	fib.sport = control_port(control);
+	fib.dport = to >> 32;
+	fib.tot_len = size;
 	fib.ifindex = ctx->ingress_ifindex;
 	result = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
 	if (result)
 		return result == BPF_FIB_LKUP_RET_FRAG_NEEDED ? WAY_NARROW : WAY_NONE;
 	ifindex = fib.ifindex;
 	vlan = bpf_map_lookup_elem(&vlans, &ifindex);
-	way->ifindex = vlan ? vlan->lower : ifindex;
-	way->link.vlan = vlan ? vlan->tci : 0;
-	__builtin_memcpy(&way->link.destination, fib.dmac, ETH_ALEN);
-	__builtin_memcpy(&way->link.source, fib.smac, ETH_ALEN);
-	return WAY_FOUND;
+	link->vlan = vlan ? vlan->tci : 0;
+	__builtin_memcpy(&link->destination, fib.dmac, ETH_ALEN);
+	__builtin_memcpy(&link->source, fib.smac, ETH_ALEN);
+	return vlan ? vlan->lower : ifindex;
 }
 
 #endif

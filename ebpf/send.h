@@ -137,33 +137,25 @@ static __always_inline int send_as(struct xdp_md *ctx, struct packet *packet,
  * With nobody to keep the next hops, the way the kernel has for the packet. If
  * it has none or may not forward, what was known last may do.
  */
-static __always_inline enum way_found ask_way(struct xdp_md *ctx, const struct packet *packet,
-					      const struct turn *turn, struct way *way)
+static __always_inline int ask_way(struct xdp_md *ctx, const struct packet *packet,
+				   const struct turn *turn, struct link *link)
 {
 	bool plain = !packet->ip6 && !turn->from6;
+	__u64 to = turn->daddr | (__u64)turn->dport << 32;
+	__u32 size = departing_total(packet, turn, plain) | turn->tos << 16;
 
-	*way = (struct way){
-		.daddr = turn->daddr,
-		.sport = turn->sport,
-		.dport = turn->dport,
-		.total = departing_total(packet, turn, plain),
-		.tos = turn->tos,
-		.local = control_address(turn->control),
-		.to_ip6 = turn->from6 != NULL,
-	};
-	return find_way(ctx, way);
+	return find_way(ctx, to, turn->control, size, link);
 }
 
 static __always_inline int send_along(struct xdp_md *ctx, struct packet *packet,
-				      const struct turn *turn, const struct way *way)
+				      const struct turn *turn, const struct link *link, int ifindex)
 {
 	bool plain = !packet->ip6 && !turn->from6;
 
-	if (rewrite(ctx, packet, turn, plain) ||
-	    !put_header(ctx, packet, turn, &way->link, plain))
+	if (rewrite(ctx, packet, turn, plain) || !put_header(ctx, packet, turn, link, plain))
 		return drop(turn->index, HP_COUNT_no_next_hop);
 	count(HP_COUNT_forwarded);
-	return bpf_redirect(way->ifindex, 0);
+	return bpf_redirect(ifindex, 0);
 }
 
 /*
@@ -173,15 +165,13 @@ static __always_inline int send_along(struct xdp_md *ctx, struct packet *packet,
  */
 static __always_inline int send(struct xdp_md *ctx, struct packet *packet, const struct turn *turn)
 {
-	enum way_found found = WAY_NONE;
-	struct way way;
+	struct link link = {};
+	int way = is_alone() ? ask_way(ctx, packet, turn, &link) : WAY_NONE;
 
-	if (is_alone())
-		found = ask_way(ctx, packet, turn, &way);
-	if (found == WAY_NARROW)
+	if (way == WAY_NARROW)
 		return drop(turn->index, HP_COUNT_too_big);
-	if (found == WAY_FOUND)
-		return send_along(ctx, packet, turn, &way);
+	if (way != WAY_NONE)
+		return send_along(ctx, packet, turn, &link, way);
 	if (packet->ip6 || turn->from6)
 		return send_as(ctx, packet, turn, false);
 	return send_as(ctx, packet, turn, true);

@@ -29,7 +29,6 @@ from tests.bpf.switchboard import (
     RELAY6,
     XDP_DROP,
     XDP_REDIRECT,
-    A,
     B,
     Run,
     Switchboard,
