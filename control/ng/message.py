@@ -11,12 +11,13 @@ from __future__ import annotations
 import enum
 import json
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from control.ng import bencode
 from relay.errors import HairpinError
 from relay.types import Endpoint
 
-__all__ = ["CookieCache", "Encoding", "Exchange", "MessageError", "Request", "decode", "encode"]
+__all__ = ["CookieCache", "Encoding", "Exchange", "MessageError", "Remembered", "Request", "decode", "encode"]
 
 MAX_COOKIE = 256
 """Bytes of a cookie; proxies use about 20."""
@@ -108,6 +109,21 @@ class Exchange:
         self.waiting = 0
 
 
+class Remembered(NamedTuple):
+    """A reply that was given, as it outlives the process."""
+
+    source: Endpoint
+    cookie: bytes
+    digest: int
+    """Of the datagram it was given to."""
+    reply: bytes
+
+
+def digest(datagram: bytes) -> int:
+    """What tells a repeat from another request under the same cookie, also in another process."""
+    return len(datagram) << 32 | crc32(datagram)
+
+
 class CookieCache:
     """Replies by sender and cookie, each kept 30 to 60 seconds.
 
@@ -141,23 +157,33 @@ class CookieCache:
         if now - self._since >= self._lifetime:
             self._turn(now)
         key = (cookie, source.ip, source.port)  # of nothing that the collector of cycles has to walk
-        digest = hash(datagram)
+        told = digest(datagram)
         known = self._young.get(key) or self._old.get(key)
-        if known is not None and known.digest == digest:
+        if known is not None and known.digest == told:
             known.waiting += known.reply is None
             return known, True
-        if len(self._young) >= self._entries or self._bytes >= self._limit:
-            self.crowded += 1
-            self._turn(now)
-        exchange = self._young[key] = Exchange(digest)
-        self._bytes += self.ENTRY_COST + len(cookie)
-        return exchange, False
+        return self._enter(key, told, now), False
 
     def finish(self, exchange: Exchange, reply: bytes) -> int:
         """Keep the reply, and say how often to send it: once, and once for every repeat that came meanwhile."""
         exchange.reply = reply
         self._bytes += len(reply)
         return 1 + exchange.waiting
+
+    def recall(self, one: Remembered, now: float) -> None:
+        """Remember a reply that was given before this process began."""
+        if now - self._since >= self._lifetime:
+            self._turn(now)
+        key = (one.cookie, one.source.ip, one.source.port)
+        self.finish(self._enter(key, one.digest, now), one.reply)
+
+    def _enter(self, key: tuple[bytes, str, int], told: int, now: float) -> Exchange:
+        if len(self._young) >= self._entries or self._bytes >= self._limit:
+            self.crowded += 1
+            self._turn(now)
+        exchange = self._young[key] = Exchange(told)
+        self._bytes += self.ENTRY_COST + len(key[0])
+        return exchange
 
     def _turn(self, now: float) -> None:
         idle = now - self._since >= 2 * self._lifetime

@@ -14,6 +14,7 @@ import logging
 import socket
 import struct
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from control.ng.service import Service
@@ -125,7 +126,12 @@ class NgServer:
         self._serve()
 
     def _answer(self, listener: Listener, datagram: bytes, address: Address, local: bytes) -> None:
-        for reply in self.service.answer(datagram, Endpoint(address[0], address[1]), self.service.clock()):
+        replies = self.service.answer(datagram, Endpoint(address[0], address[1]), self.service.clock())
+        if replies:
+            self.service.gate.after(partial(self._send_all, listener, replies, address, local))
+
+    def _send_all(self, listener: Listener, replies: list[bytes], address: Address, local: bytes) -> None:
+        for reply in replies:
             self._send(listener, reply, address, local)
 
     def _send(self, listener: Listener, reply: bytes, address: Address, local: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from control.ng import message
 from control.ng.room import DATAGRAM
 from relay.types import Endpoint
 
-__all__ = ["MAX_REPLY", "Counters", "Handler", "Network", "Service", "refusal"]
+__all__ = ["MAX_REPLY", "Counters", "Gate", "Handler", "Network", "Service", "refusal"]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,35 @@ class Handler(Protocol):
     def __call__(
         self, request: dict[str, Any], source: Endpoint, now: float, room: int | None = DATAGRAM, /
     ) -> dict[str, Any]: ...
+
+
+class Gate(Protocol):
+    """Holds replies back until what their commands changed would outlive this process."""
+
+    @property
+    def kept(self) -> int:
+        """How much was handed in so far to be kept: it grows with each command that changes a call."""
+
+    def reply(self, remembered: message.Remembered) -> None:
+        """Keep what was replied to a command, together with what the command changed."""
+
+    def after(self, send: Callable[[], None]) -> None:
+        """Call `send` when all that was handed in so far is kept, or took too long; at once if nothing waits.
+
+        What is given earlier is called earlier.
+        """
+
+
+class Open:
+    """Replies pass at once, and nothing is kept."""
+
+    kept = 0
+
+    def reply(self, remembered: message.Remembered) -> None:
+        return None
+
+    def after(self, send: Callable[[], None]) -> None:
+        send()
 
 
 @dataclass(slots=True)
@@ -68,12 +97,14 @@ class Counters:
 class Service:
     """Answers ng requests, whatever they come in by.
 
-    Only sources in `allow` are heard on listeners that are not on loopback. `clock` gives monotonic seconds.
+    Only sources in `allow` are heard on listeners that are not on loopback. `clock` gives monotonic seconds. Whoever
+    brings requests sends each reply, repeats of it included, by `gate.after`.
     """
 
     def __init__(self, handle: Handler, allow: Sequence[Network], clock: Callable[[], float]) -> None:
         self.counters = Counters()
         self.clock = clock
+        self.gate: Gate = Open()
         self._handle = handle
         self._allow = tuple(allow)
         self._cookies = message.CookieCache()
@@ -131,8 +162,17 @@ class Service:
         if repeated:
             self.counters.repeats += 1
             return [exchange.reply] if exchange.reply is not None else []
+        kept = self.gate.kept
         reply = self._reply(request, source, now, stream)
+        if self.gate.kept != kept:
+            self.gate.reply(message.Remembered(source, cookie, exchange.digest, reply))
         return [reply] * self._cookies.finish(exchange, reply)
+
+    def recall(self, replies: Iterable[message.Remembered]) -> None:
+        """Remember replies that were given before this process began."""
+        now = self.clock()
+        for one in replies:
+            self._cookies.recall(one, now)
 
     def answer_plain(self, payload: bytes, source: Endpoint, now: float) -> bytes:
         """The reply to a request without cookie, which came by a transport that never repeats. It has none either."""

@@ -12,6 +12,7 @@ import ipaddress
 import logging
 import socket
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import cast
 
 from control.ng.framing import Frames, FramingError
@@ -184,7 +185,7 @@ class Connection(asyncio.Protocol):
         """The client has said all; it still gets its replies."""
         self._ended = True
         if self._continuing is None and self.stuck is None:
-            self._transport.close()
+            self._close()
         return True
 
     def pause_writing(self) -> None:
@@ -230,8 +231,7 @@ class Connection(asyncio.Protocol):
                     return self._all_done()
                 self.heard = self._begun = now
                 for reply in service.answer(message, self.source, now, stream=True):
-                    self._transport.write(reply)
-                    service.counters.replies += 1
+                    service.gate.after(partial(self._send, reply))
                 if self.stuck is not None or self._transport.is_closing():
                     return None
         except FramingError as error:
@@ -239,11 +239,22 @@ class Connection(asyncio.Protocol):
         self._transport.pause_reading()
         return self._continue()
 
+    def _send(self, reply: bytes) -> None:
+        if not self._transport.is_closing():
+            self._transport.write(reply)
+            self._server.service.counters.replies += 1
+
+    def _close(self) -> None:
+        """End the connection behind the replies that are on their way, and hear no more of it."""
+        if self._transport.is_reading():
+            self._transport.pause_reading()
+        self._server.service.gate.after(self._transport.close)
+
     def _all_done(self) -> None:
         if not self._frames:
             self._begun = None
         if self._ended:
-            self._transport.close()
+            self._close()
         elif not self._transport.is_reading():
             self._transport.resume_reading()
 
@@ -256,8 +267,8 @@ class Connection(asyncio.Protocol):
         self._server.counters.broken += 1
         self._server.service.malformed(self.source, f"{error}; its TCP connection is closed")
         if error.cookie:
-            self._transport.write(refusal(error.cookie, str(error)))
-        self._transport.close()
+            self._server.service.gate.after(partial(self._transport.write, refusal(error.cookie, str(error))))
+        self._close()
 
     def _too_slow(self, why: str) -> None:
         self._server.counters.slow += 1

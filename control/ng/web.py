@@ -197,7 +197,7 @@ class NgWeb:
         except web.HTTPRequestEntityTooLarge:
             return self._unfit(413, f"A message has at most {MAX_MESSAGE} bytes.\n")
         self.counters.posts += 1
-        replies = self._answer(body, request.path == "/ng", source)
+        replies = await self._answer(body, request.path == "/ng", source)
         if not replies:
             return self._unfit(400, "No cookie in message\n")
         response = web.Response(body=replies[0], content_type=request.content_type)
@@ -234,19 +234,23 @@ class NgWeb:
             if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                 return
             text = message.type is WSMsgType.TEXT
-            for reply in self._answer(message.data.encode() if text else message.data, cookies, source):
+            for reply in await self._answer(message.data.encode() if text else message.data, cookies, source):
                 sending = opened.send_str(reply.decode()) if text and _is_text(reply) else opened.send_bytes(reply)
                 await self._in_time(sending, source, request)
             count += 1
             if count % BATCH == 0:
                 await asyncio.sleep(0)
 
-    def _answer(self, body: bytes, cookies: bool, source: Endpoint) -> list[bytes]:
+    async def _answer(self, body: bytes, cookies: bool, source: Endpoint) -> list[bytes]:
+        """The replies to one message, once they may leave."""
         service, now = self.service, self.service.clock()
         if cookies:
             replies = service.answer(body, source, now, stream=True)
         else:
             replies = [service.answer_plain(body, source, now)]
+        passed = asyncio.Event()
+        service.gate.after(passed.set)
+        await passed.wait()
         service.counters.replies += len(replies)
         return replies
 

@@ -16,6 +16,7 @@ RELAY_PURE = (
     *("forwarding", "timers", "registry", "rtcp", "quality", "keeper", "fields", "recording", "snapshot"),
 )
 CONTROL_PURE = (
+    "control.journal.format",
     "control.ng.bencode",
     "control.ng.framing",
     "control.ng.message",
@@ -135,7 +136,7 @@ def breach(module: str, imported: str) -> str | None:
 
 def shared_adapter_package(module: str, imported: str) -> bool:
     """Options, the operators' socket and ng's transports are one adapter each in several files; others are one file."""
-    packages = (("control.config",), ("control.ops",), ("control.ng",), ("control.failover",))
+    packages = (("control.config",), ("control.ops",), ("control.ng",), ("control.failover",), ("control.journal",))
     return any(within(module, package) and within(imported, package) for package in packages)
 
 
