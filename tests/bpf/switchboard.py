@@ -156,6 +156,7 @@ class Switchboard:
         self.object.map("devices").update(struct.pack("=I", 0), struct.pack("=I", _LOOPBACK_IFINDEX))
         self.deny(DENIED)
         self.deny(DENIED6)
+        self.beat()
 
     def close(self) -> None:
         for ring in self._rings.values():
