@@ -1,4 +1,8 @@
-"""`hairpin run`: joins settings, data plane, calls, ng and the operators' socket, and lets go of all of it at the end.
+"""`hairpin run`: the process from its start to its end, and the signals that steer it.
+
+    SIGTERM, SIGINT   end; calls end with the relay, or are kept with --on-exit=keep
+    SIGHUP            read the options again
+    SIGUSR2           end with all calls kept, for the next relay (an upgrade); refused without --state-dir
 
 What is taken is put on one stack as it is taken, so that a start that fails halfway, an orderly stop and an error all
 let go in the same way, last taken first.
@@ -17,35 +21,20 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from control import chronicle, host, planes, supervisor
+from control import host, supervisor, telling
 from control import log as logs
-from control.callback import Notifier
-from control.config import DEFAULT_FILE, Config, ConfigError, Loaded, Network, examine
-from control.config import Interface as Given
-from control.load import Limits, Meters
-from control.ng.commands import Commands
-from control.ng.service import Service
-from control.ng.templates import Templates, flawed
-from control.ops import place
-from control.ops.console import Console
-from control.ops.operators import OperatorSocket
-from control.planes import Chosen
+from control.assembly import Relay
+from control.config import DEFAULT_FILE, ConfigError, Loaded, examine
+from control.handover import inherited
 from control.reload import Reloader
-from control.transports import Transports
-from control.version import build, version
-from relay.call import Call
+from control.state import Leaving
 from relay.errors import HairpinError
-from relay.registry import Registry, Settings
-from relay.types import Learning
 
 log = logging.getLogger("hairpin")
 
-TICK = 1.0
-"""Seconds between two looks at the calls' timers."""
-BUSY_PORTS_EVERY = 10
-"""Ticks between two looks at the ports other programs hold."""
+HELD_BACK = (signal.SIGHUP, signal.SIGUSR2)
+"""Signals that whoever starts a relay may have blocked until it can hear them."""
 
 
 def main(arguments: Sequence[str], default_file: Path = DEFAULT_FILE) -> int:
@@ -101,241 +90,62 @@ def _calm_collector() -> None:
 
 async def run(loaded: Loaded, read: Callable[[], Loaded]) -> None:
     """The relay from start to stop; `read` gives the options anew. Raises HairpinError where it cannot start."""
+    leaving = Leaving()
     async with AsyncExitStack() as stack:
-        stop = _stop_on_signals()
+        orders = _Orders(can_keep=bool(loaded.config.state_dir))
         supervisor.raise_file_limit()
         log.log(logs.NOTICE, "options: from %s", loaded.source)
         for warning in loaded.warnings:
             log.warning(warning)
-        relay = await Relay.start(loaded.config, stack)
-        relay.reloader = Reloader(loaded, read, host.places, relay.ports.grows_to, relay.take_over, time.monotonic)
+        handed = inherited(os.environ, os.getpid())
+        relay = await Relay.start(loaded.config, stack, leaving, handed)
+        relay.reloader = _reloader(relay, loaded, read)
         stack.callback(relay.reloader.stop)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.reloader.ask)
-        relay.report()
+        telling.report(relay)
         _calm_collector()
-        supervisor.notify("READY=1", os.environ)
+        _ready(relay)
         ticking = asyncio.create_task(relay.tick_forever())
         stack.callback(ticking.cancel)
-        asked = await stop
-        log.log(logs.NOTICE, "stopping on %s with %d calls standing", asked, relay.registry.standing)
-        supervisor.notify("STOPPING=1", os.environ)
-        relay.registry.stop(time.monotonic())
-    log.log(logs.NOTICE, "stopped, everything is let go")
+        leaving.keep = relay.remains is not None  # whatever ends it from here on but an order to end the calls
+        asked = await orders.stop
+        leaving.keep = relay.remains is not None and (asked == "SIGUSR2" or relay.config.on_exit == "keep")
+        fate = "are kept" if leaving.keep else "end"
+        log.log(logs.NOTICE, "stopping on %s with %d calls standing, which %s", asked, relay.registry.standing, fate)
+        if asked != "SIGUSR2":
+            supervisor.notify("STOPPING=1", os.environ)
+        await relay.leave()
+    log.log(logs.NOTICE, "stopped, %s", "all calls are kept for the next relay" if leaving.keep else "all is let go")
 
 
-def _stop_on_signals() -> asyncio.Future[str]:
-    loop = asyncio.get_running_loop()
-    stop: asyncio.Future[str] = loop.create_future()
-
-    def end(name: str) -> None:
-        if not stop.done():
-            stop.set_result(name)
-
-    loop.add_signal_handler(signal.SIGTERM, end, "SIGTERM")
-    loop.add_signal_handler(signal.SIGINT, end, "SIGINT")
-    loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP came before the relay was ready")
-    return stop
+def _ready(relay: Relay) -> None:
+    """Say that commands are answered; where calls are kept, have the sockets held over a restart."""
+    if relay.remains is not None:
+        supervisor.keep_sockets(relay.transports.sockets, relay.transports.stale, os.environ)
+    supervisor.notify("READY=1", os.environ)
 
 
-class Relay:
-    """All parts of a running relay."""
-
-    def __init__(
-        self,
-        config: Config,
-        chosen: Chosen,
-        registry: Registry,
-        commands: Commands,
-        service: Service,
-        ports: host.MediaPorts,
-        own: tuple[Network, ...],
-        notifier: Notifier,
-    ) -> None:
-        self.config = config
-        self.chosen = chosen
-        self.plane = chosen.plane
-        self.registry = registry
-        self.commands = commands
-        self.transports = Transports(service)
-        self.notifier = notifier
-        self.meters = Meters(_limits(config), self.plane.octets)
-        registry.refuse = self.meters.refuse
-        self.socket_path = Path()
-        self.ports = ports
-        self.reserved = "not reserved from the host: nothing is forwarded"
-        self.keep_ports: Callable[[], str] = lambda: self.reserved
-        self.started = time.monotonic()
-        self.own = own
-        """This host's addresses that carry no media."""
-        self.reloader: Reloader | None = None
-
-    @classmethod
-    async def start(cls, config: Config, stack: AsyncExitStack) -> Relay:
-        """Take all that a relay needs, each with its release on the stack. Raises HairpinError."""
-        claim, socket_path = _claim(config, stack)
-        if config.pidfile:
-            supervisor.write_pidfile(Path(config.pidfile))
-            stack.callback(supervisor.remove_pidfile, Path(config.pidfile))
-        surveyed = host.survey()
-        ports = host.MediaPorts(host.media_addresses(config, surveyed))
-        interfaces = ports.interfaces
-        own = surveyed.others(interface.address for interface in interfaces)
-        hearing = planes.Hearing()
-        chosen = await planes.choose(config, tuple({interface.address: None for interface in interfaces}), hearing)
-        plane = chosen.plane
-        stack.push_async_callback(plane.close)
-        notifier = Notifier(config.b2b_url, config.xmlrpc_format, lambda ip: service.allowed(ip))
-        stack.push_async_callback(notifier.close)
-        ends = _ends(chronicle.of_ends(plane, time.monotonic), notifier.ended)
-        registry = Registry(plane, interfaces, _settings(config, own), time.monotonic, ends)
-        hearing.listener = registry
-        commands = Commands(registry, time.monotonic(), time.time() - time.monotonic(), chronicle.of_trouble)
-        commands.templates = _templates(config)
-        service = Service(commands.handle, config.ng_allow, time.monotonic)
-        relay = cls(config, chosen, registry, commands, service, ports, own, notifier)
-        if plane.name != "memory":
-            stack.callback(ports.give_back)
-            relay.reserved = ports.reserve(claim.left_behind, claim.note)
-            relay.keep_ports = lambda: ports.reserve("", claim.note)
-        relay.skip_busy_ports()
-        await relay._listen(socket_path, stack)
-        return relay
-
-    async def _listen(self, path: Path, stack: AsyncExitStack) -> None:
-        console = Console(self.registry, self.plane, self.status, time.monotonic, self.chosen.texts)
-        answers = OperatorSocket(console.handlers())
-        stack.push_async_callback(answers.close)
-        await answers.start(path)
-        self.socket_path = path
-        await self.transports.start(self.config, stack, {one.advertised for one in self.registry.interfaces})
-
-    def take_over(self, config: Config, grown: Sequence[Given]) -> None:
-        """Put the live options of a configuration in force, and more ports of the media addresses if any are given.
-
-        Raises HairpinError, with no option changed.
-        """
-        self.transports.renew(config)
-        self.plane.deny(config.deny_peer)
-        if grown:
-            self.ports.grow(grown)
-            self.reserved = self.keep_ports()
-            self.skip_busy_ports()
-        self.registry.reload(_settings(config, self.own))
-        self.meters.limits = _limits(config)
-        self.notifier.url, self.notifier.form = config.b2b_url, config.xmlrpc_format
-        self.commands.templates = _templates(config)
-        self.transports.service.allow(config.ng_allow)
-        logging.getLogger().setLevel(logs.python_level(config.log_level))
-        self.config = config
-
-    def skip_busy_ports(self) -> None:
-        """Leave ports alone that other programs hold."""
-        self.ports.skip_busy(self.chosen.sockets())
-
-    async def tick_forever(self) -> None:
-        """Run the timers."""
-        count = 0
-        while True:
-            await asyncio.sleep(TICK)
-            count += 1
-            try:
-                self.meters.sample(time.monotonic())
-                self.registry.tick(time.monotonic())
-                if count % BUSY_PORTS_EVERY == 0:
-                    self.reserved = self.keep_ports()
-                    self.skip_busy_ports()
-            except Exception:
-                log.exception("the timers failed; they go on")
-
-    def report(self) -> None:
-        """Say what was chosen, and how a proxy is pointed here."""
-        say = log.log
-        say(logs.NOTICE, "hairpin %s, %s, instance %d, pid %d", version(), build(), self.config.instance, os.getpid())
-        for interface in self.registry.interfaces:
-            pool = interface.pool
-            shown = f", shown as {interface.advertised}" if interface.advertised != interface.address else ""
-            place = f"{interface.name} {interface.address}{shown}"
-            say(logs.NOTICE, "media: %s, ports %d-%d", place, pool.low, pool.high)
-        say(logs.NOTICE, "ports: %s", self.reserved)
-        for line in self.plane.describe():
-            say(logs.NOTICE, "data plane: %s", line)
-        for listener in self.listeners():
-            if listener["kamailio"]:
-                say(logs.NOTICE, 'Kamailio: modparam("rtpengine", "rtpengine_sock", "%s")', listener["kamailio"])
-        say(logs.NOTICE, "operators: hairpin status, at %s", self.socket_path)
-
-    def listeners(self) -> list[dict[str, str]]:
-        """Where ng is spoken, to whom, and how Kamailio names it."""
-        return self.transports.listeners(self.config, [one.address for one in self.registry.interfaces])
-
-    def status(self) -> dict[str, Any]:
-        """What `hairpin status` tells beside the calls."""
-        return {
-            "version": f"{version()}, {build()}",
-            "instance": self.config.instance,
-            "pid": os.getpid(),
-            "uptime": round(time.monotonic() - self.started, 3),
-            "listeners": self.listeners(),
-            "limits": self.meters.describe(),
-            "ports": self.reserved,
-            "reload": self.reloader.view() if self.reloader is not None else {"pending": []},
-            "counters": self._ng_counters(),
-        }
-
-    def _ng_counters(self) -> dict[str, dict[str, int]]:
-        per_source = {f"ng requests from {ip}": dict(counts) for ip, counts in self.commands.counts.items()}
-        counters = self.transports.counters()
-        counters["ng messages"]["ignored_keys"] = self.commands.ignored
-        return {**per_source, **counters, "timeouts told": self.notifier.statistics()}
+def _reloader(relay: Relay, loaded: Loaded, read: Callable[[], Loaded]) -> Reloader:
+    restart = "a restart, of `hairpin supervise` for listeners" if supervisor.SUPERVISED in os.environ else "a restart"
+    grows = relay.ports.grows_to
+    return Reloader(loaded, read, host.places, grows, relay.take_over, time.monotonic, restart)
 
 
-def _claim(config: Config, stack: AsyncExitStack) -> tuple[place.Claim, Path]:
-    """Take this instance's place in this namespace; with it, where the operators' socket goes."""
-    asked = Path(config.socket).absolute() if config.socket else None
-    try:
-        path = place.socket_path(place.directory(os.environ, os.geteuid()), config.instance, place.namespace())
-        claim = place.Claim(path.with_suffix(".lock"), config.instance)
-    except place.InstanceTaken:
-        raise
-    except place.PlaceError:
-        if asked is None:
-            raise
-        path = place.socket_path(asked.parent, config.instance, place.namespace())
-        claim = place.Claim(path.with_suffix(".lock"), config.instance)
-    stack.callback(claim.release)
-    return claim, asked or path
+class _Orders:
+    """What signals ask for."""
 
+    def __init__(self, can_keep: bool) -> None:
+        loop = asyncio.get_running_loop()
+        self.stop: asyncio.Future[str] = loop.create_future()
+        loop.add_signal_handler(signal.SIGTERM, self._end, "SIGTERM")
+        loop.add_signal_handler(signal.SIGINT, self._end, "SIGINT")
+        loop.add_signal_handler(signal.SIGHUP, log.info, "SIGHUP came before the relay was ready")
+        loop.add_signal_handler(signal.SIGUSR2, self._end if can_keep else self._refuse, "SIGUSR2")
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
 
-def _ends(*hear: Callable[[Call, str], None]) -> Callable[[Call, str], None]:
-    """Who hears of each call that ends, one after the other."""
+    def _end(self, name: str) -> None:
+        if not self.stop.done():
+            self.stop.set_result(name)
 
-    def tell(call: Call, reason: str) -> None:
-        for one in hear:
-            one(call, reason)
-
-    return tell
-
-
-def _limits(config: Config) -> Limits:
-    return Limits(config.max_load, config.max_cpu, config.max_bandwidth)
-
-
-def _templates(config: Config) -> Templates:
-    for flaw in flawed(config.flag_templates):
-        log.warning(flaw)
-    return Templates(config.flag_templates)
-
-
-def _settings(config: Config, own: tuple[Network, ...]) -> Settings:
-    return Settings(
-        timeout=config.timeout,
-        silent_timeout=config.silent_timeout,
-        offer_timeout=config.offer_timeout,
-        final_timeout=config.final_timeout,
-        delete_delay=config.delete_delay,
-        max_sessions=config.max_sessions,
-        tos=config.tos,
-        learning=Learning(config.endpoint_learning),
-        sip_source=config.sip_source,
-        denied=(*config.deny_peer, *own),
-    )
+    def _refuse(self, name: str) -> None:
+        log.error("%s is not followed: without --state-dir all calls would end; SIGTERM ends them and the relay", name)

@@ -7,7 +7,7 @@ from one to the other by itself), then sockets. Libraries are loaded for the pla
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -32,6 +32,8 @@ class Chosen(NamedTuple):
     """What its counters mean."""
     sockets: Callable[[], Iterable[Endpoint]]
     """The ports it holds sockets at, which no other program's are."""
+    close: Callable[[bool], Awaitable[None]]
+    """Ends it; True leaves standing what outlives the relay, where there is any such thing."""
 
 
 class Hearing:
@@ -79,7 +81,7 @@ async def _memory(listener: Listener) -> Chosen:
 
     plane = MemoryDataplane()
     await plane.start(listener)
-    return Chosen(plane, {}, tuple)
+    return Chosen(plane, {}, tuple, lambda keep: plane.close())
 
 
 async def _xdp(config: Config, addresses: tuple[str, ...], listener: Listener) -> Chosen:
@@ -98,7 +100,7 @@ async def _xdp(config: Config, addresses: tuple[str, ...], listener: Listener) -
         )
     )
     await plane.start(listener)
-    return Chosen(plane, COUNTER_TEXTS, tuple)
+    return Chosen(plane, COUNTER_TEXTS, tuple, lambda keep: plane.close())
 
 
 async def _userspace(config: Config, addresses: tuple[str, ...], listener: Listener, reason: str) -> Chosen:
@@ -118,4 +120,4 @@ async def _userspace(config: Config, addresses: tuple[str, ...], listener: Liste
         )
     )
     await plane.start(listener)
-    return Chosen(plane, {**COUNTER_TEXTS, **OWN_TEXTS}, plane.sockets)
+    return Chosen(plane, {**COUNTER_TEXTS, **OWN_TEXTS}, plane.sockets, lambda keep: plane.close())

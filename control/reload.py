@@ -74,13 +74,16 @@ class Reloader:
         grows: Callable[[Sequence[Interface]], bool],
         apply: Callable[[Config, Sequence[Interface]], None],
         clock: Callable[[], float],
+        restart: str = "a restart",
     ) -> None:
+        """`restart`: what puts all other options in force, in words."""
         self.config = loaded.config
         """What is in force."""
         self.pending: tuple[str, ...] = ()
         self.last: Record | None = None
         self._warned = set(loaded.warnings)
         self._read, self._places, self._grows, self._apply, self._clock = read, places, grows, apply, clock
+        self._restart = restart
         self._running: asyncio.Task[None] | None = None
         self._again = False
 
@@ -129,7 +132,7 @@ class Reloader:
         changed = ", ".join(found.live) or "nothing that was not before"
         log.log(NOTICE, "reloaded from %s, in force: %s", loaded.source, changed)
         if found.pending:
-            log.warning("needs a restart: %s", ", ".join(found.pending))
+            log.warning("needs %s: %s", self._restart, ", ".join(found.pending))
 
     def view(self) -> dict[str, Any]:
         """What `hairpin status` tells."""

@@ -28,12 +28,10 @@ from control.handover import FIRST, KINDS, asked
 from control.ng.sockets import open_datagrams, open_stream
 from relay.errors import HairpinError
 
-__all__ = ["SUPERVISED", "Supervisor", "main", "pause"]
+__all__ = ["Supervisor", "main", "pause"]
 
 log = logging.getLogger("hairpin")
 
-SUPERVISED = "HAIRPIN_SUPERVISED"
-"""Set in the relay's environment, so that it can tell operators who holds its sockets."""
 QUICK = 10.0
 """Seconds: a relay that ends sooner has not got far."""
 PATIENCE = 3
@@ -135,7 +133,7 @@ class Supervisor:
             for number, descriptor in enumerate(self._descriptors, FIRST):
                 os.dup2(descriptor, number)
             handed = {"LISTEN_FDS": str(len(self._descriptors)), "LISTEN_FDNAMES": self._names}
-            environ = {**os.environ, **handed, "LISTEN_PID": str(os.getpid()), SUPERVISED: str(os.getppid())}
+            environ = {**os.environ, **handed, "LISTEN_PID": str(os.getpid()), supervisor.SUPERVISED: str(os.getppid())}
             signal.pthread_sigmask(
                 signal.SIG_UNBLOCK, (*ENDING, signal.SIGCHLD)
             )  # the relay hears the rest when it can

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from relay.errors import HairpinError
 
+SUPERVISED = "HAIRPIN_SUPERVISED"
+"""Set by `hairpin supervise` in the environment of its relay: who holds the relay's sockets."""
+
 
 class SupervisorError(HairpinError):
     """The process number cannot be written where it was asked for."""

@@ -90,10 +90,11 @@ class Claim:
                 raise InstanceTaken(instance, pid or "unknown") from None
             os.close(opened)
 
-    def release(self) -> None:
-        """Let another relay have the number; safe to call twice."""
+    def release(self, keep: bool = False) -> None:
+        """Let another relay have the number; safe to call twice. With `keep` it is told what was noted last."""
         if self._file >= 0:
-            self._path.unlink(missing_ok=True)
+            if not keep:
+                self._path.unlink(missing_ok=True)
             os.close(self._file)
             self._file = -1
 

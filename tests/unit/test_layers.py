@@ -73,7 +73,10 @@ ADAPTERS = Layer(
 )
 JOINERS = tuple(
     f"control.{name}"
-    for name in ("__main__", "announcing", "check", "daemon", "host", "planes", "reload", "supervise", "transports")
+    for name in (
+        *("__main__", "announcing", "assembly", "check", "daemon", "host", "planes", "reload", "state", "supervise"),
+        *("telling", "transports"),
+    )
 )
 DAEMON = Layer("control.daemon and control.planes", ("relay", "control"), frozenset({"uvloop"}))
 

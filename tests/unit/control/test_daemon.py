@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from control import daemon
+from control import assembly
 from control.__main__ import main as hairpin
 from control.config import Config
 
@@ -25,6 +25,6 @@ def test_the_options_are_listed_on_request(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_settings_are_the_options() -> None:
-    settings = daemon._settings(Config(timeout=1, silent_timeout=2, offer_timeout=3, final_timeout=4, tos=-1), ())
+    settings = assembly._settings(Config(timeout=1, silent_timeout=2, offer_timeout=3, final_timeout=4, tos=-1), ())
     found = (settings.timeout, settings.silent_timeout, settings.offer_timeout, settings.final_timeout, settings.tos)
     assert found == (1, 2, 3, 4, -1)

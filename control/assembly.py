@@ -1,0 +1,280 @@
+"""All parts of a relay, put together and taken apart.
+
+The order of a start is the order in which commands can be answered soonest without harm: this instance's place is
+claimed, the journal's index read, the plane takes over the tables that stand, ports in force are kept from being drawn,
+and then commands are answered. Calls of the relay before are restored behind the first answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from control import chronicle, host, journal, planes, supervisor, telling
+from control import log as logs
+from control.callback import Notifier
+from control.config import Config, Network
+from control.config import Interface as Given
+from control.handover import Handed
+from control.journal import Journal
+from control.load import Limits, Meters
+from control.ng.commands import Commands
+from control.ng.service import Service
+from control.ng.templates import Templates, flawed
+from control.ops import place
+from control.ops.console import Console
+from control.ops.operators import OperatorSocket
+from control.planes import Chosen
+from control.reload import Reloader
+from control.state import Leaving, Remains, remains
+from control.transports import Transports
+from control.version import version
+from relay.call import Call
+from relay.registry import Registry, Settings
+from relay.types import Learning
+
+log = logging.getLogger("hairpin")
+
+TICK = 1.0
+"""Seconds between two looks at the calls' timers."""
+BUSY_PORTS_EVERY = 10
+"""Ticks between two looks at the ports other programs hold."""
+
+
+class Relay:
+    """All parts of a running relay."""
+
+    def __init__(
+        self,
+        config: Config,
+        chosen: Chosen,
+        registry: Registry,
+        commands: Commands,
+        service: Service,
+        ports: host.MediaPorts,
+        own: tuple[Network, ...],
+        notifier: Notifier,
+        leaving: Leaving,
+    ) -> None:
+        self.config = config
+        self.chosen = chosen
+        self.plane = chosen.plane
+        self.registry = registry
+        self.commands = commands
+        self.transports = Transports(service)
+        self.notifier = notifier
+        self.leaving = leaving
+        self.meters = Meters(_limits(config), self.plane.octets)
+        registry.refuse = self.meters.refuse
+        self.socket_path = Path()
+        self.ports = ports
+        self.reserved = "not reserved from the host: nothing is forwarded"
+        self.keep_ports: Callable[[], str] = lambda: self.reserved
+        self.begun = time.time()
+        self.started = time.monotonic()
+        self.own = own
+        """This host's addresses that carry no media."""
+        self.reloader: Reloader | None = None
+        self.remains: Remains | None = None
+        self.journal: Journal | None = None
+        self.found_calls = 0
+        """In the journal at the start."""
+        self.found_ports = 0
+        """In force in the plane at the start."""
+
+    @classmethod
+    async def start(
+        cls, config: Config, stack: AsyncExitStack, leaving: Leaving, handed: Sequence[Handed] = ()
+    ) -> Relay:
+        """Take all that a relay needs, each with its release on the stack. Raises HairpinError.
+
+        `handed`: sockets for listeners that stood before.
+        """
+        claim, socket_path = _claim(config, stack, leaving)
+        if config.pidfile:
+            supervisor.write_pidfile(Path(config.pidfile))
+            stack.callback(supervisor.remove_pidfile, Path(config.pidfile))
+        left = remains(config, place.namespace())
+        kept = _open_journal(config, left, stack, leaving) if left is not None else None
+        surveyed = host.survey()
+        ports = host.MediaPorts(host.media_addresses(config, surveyed))
+        interfaces = ports.interfaces
+        own = surveyed.others(interface.address for interface in interfaces)
+        hearing = planes.Hearing()
+        addresses = tuple({interface.address: None for interface in interfaces})
+        chosen = await planes.choose(config, addresses, hearing)
+        stack.push_async_callback(_close_plane, chosen, leaving)
+        found = chosen.plane.inherited()
+        leaving.keep |= bool(found)
+        notifier = Notifier(config.b2b_url, config.xmlrpc_format, lambda ip: service.allowed(ip))
+        stack.push_async_callback(notifier.close)
+        ends = _ends(chronicle.of_ends(chosen.plane, time.monotonic), notifier.ended)
+        registry = Registry(chosen.plane, interfaces, _settings(config, own), time.monotonic, ends)
+        hearing.listener = registry
+        commands = Commands(registry, time.monotonic(), time.time() - time.monotonic(), chronicle.of_trouble)
+        commands.templates = _templates(config)
+        service = Service(commands.handle, config.ng_allow, time.monotonic)
+        relay = cls(config, chosen, registry, commands, service, ports, own, notifier, leaving)
+        relay.found_ports = len(found)
+        if left is not None and kept is not None:
+            relay._keep(left, kept)
+        if chosen.plane.name != "memory":
+            stack.callback(_give_back, ports, leaving)
+            relay.reserved = ports.reserve(claim.left_behind, claim.note)
+            relay.keep_ports = lambda: ports.reserve("", claim.note)
+        relay.skip_busy_ports()
+        await relay._listen(socket_path, stack, handed)
+        if kept is not None:
+            stack.callback(kept.close)  # before listeners close: it lets the last replies go
+        return relay
+
+    def _keep(self, left: Remains, kept: Journal) -> None:
+        """Journal all calls, and know those that the relay before left."""
+        self.remains, self.journal = left, kept
+        self.found_calls = sum(1 for _ in kept.standing())
+        self.transports.service.gate = kept
+        self.transports.service.recall(kept.replies)
+
+    async def _listen(self, path: Path, stack: AsyncExitStack, handed: Sequence[Handed]) -> None:
+        console = Console(self.registry, self.plane, lambda: telling.status(self), time.monotonic, self.chosen.texts)
+        answers = OperatorSocket(console.handlers())
+        stack.push_async_callback(answers.close)
+        await answers.start(path)
+        self.socket_path = path
+        reached = {one.advertised for one in self.registry.interfaces}
+        await self.transports.start(self.config, stack, reached, handed)
+
+    async def leave(self) -> None:
+        """Begin the end: calls are left as they are for the next relay, or all end."""
+        if not self.leaving.keep:
+            self.registry.stop(time.monotonic())
+
+    def take_over(self, config: Config, grown: Sequence[Given]) -> None:
+        """Put the live options of a configuration in force, and more ports of the media addresses if any are given.
+
+        Raises HairpinError, with no option changed.
+        """
+        self.transports.renew(config)
+        self.plane.deny(config.deny_peer)
+        if grown:
+            self.ports.grow(grown)
+            self.reserved = self.keep_ports()
+            self.skip_busy_ports()
+        self.registry.reload(_settings(config, self.own))
+        self.meters.limits = _limits(config)
+        self.notifier.url, self.notifier.form = config.b2b_url, config.xmlrpc_format
+        self.commands.templates = _templates(config)
+        self.transports.service.allow(config.ng_allow)
+        if self.journal is not None:
+            self.journal.patience = config.journal_patience / 1000
+        logging.getLogger().setLevel(logs.python_level(config.log_level))
+        self.config = config
+
+    def skip_busy_ports(self) -> None:
+        """Leave ports alone that other programs hold."""
+        self.ports.skip_busy(self.chosen.sockets())
+
+    async def tick_forever(self) -> None:
+        """Run the timers."""
+        count = 0
+        while True:
+            await asyncio.sleep(TICK)
+            count += 1
+            try:
+                self.meters.sample(time.monotonic())
+                self.registry.tick(time.monotonic())
+                if count % BUSY_PORTS_EVERY == 0:
+                    self.reserved = self.keep_ports()
+                    self.skip_busy_ports()
+            except Exception:
+                log.exception("the timers failed; they go on")
+
+    def listeners(self) -> list[dict[str, str]]:
+        """Where ng is spoken, to whom, and how Kamailio names it."""
+        return self.transports.listeners(self.config, [one.address for one in self.registry.interfaces])
+
+
+def _claim(config: Config, stack: AsyncExitStack, leaving: Leaving) -> tuple[place.Claim, Path]:
+    """Take this instance's place in this namespace; with it, where the operators' socket goes."""
+    asked = Path(config.socket).absolute() if config.socket else None
+    try:
+        path = place.socket_path(place.directory(os.environ, os.geteuid()), config.instance, place.namespace())
+        claim = place.Claim(path.with_suffix(".lock"), config.instance)
+    except place.InstanceTaken:
+        raise
+    except place.PlaceError:
+        if asked is None:
+            raise
+        path = place.socket_path(asked.parent, config.instance, place.namespace())
+        claim = place.Claim(path.with_suffix(".lock"), config.instance)
+    stack.callback(lambda: claim.release(leaving.keep))
+    return claim, asked or path
+
+
+def _open_journal(config: Config, left: Remains, stack: AsyncExitStack, leaving: Leaving) -> Journal:
+    """What the relay before left; it is closed, and gone where nothing is kept. Raises JournalTaken."""
+    loop = asyncio.get_running_loop()
+    kept = Journal.open(left.journal, loop, version=version(), patience=config.journal_patience / 1000)
+    stack.callback(_close_journal, kept, left, leaving)
+    leaving.keep = any(True for _ in kept.standing())
+    for problem in kept.problems:
+        log.warning("journal: %s", problem)
+    return kept
+
+
+def _close_journal(kept: Journal, left: Remains, leaving: Leaving) -> None:
+    kept.close()
+    if not leaving.keep:
+        try:
+            journal.flush(left.journal)
+        except OSError as error:
+            log.warning("journal: %s cannot be removed: %s", left.journal, error.strerror)
+
+
+async def _close_plane(chosen: Chosen, leaving: Leaving) -> None:
+    await chosen.close(leaving.keep)
+
+
+def _give_back(ports: host.MediaPorts, leaving: Leaving) -> None:
+    if not leaving.keep:
+        ports.give_back()
+
+
+def _ends(*hear: Callable[[Call, str], None]) -> Callable[[Call, str], None]:
+    """Who hears of each call that ends, one after the other."""
+
+    def tell(call: Call, reason: str) -> None:
+        for one in hear:
+            one(call, reason)
+
+    return tell
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(config.max_load, config.max_cpu, config.max_bandwidth)
+
+
+def _templates(config: Config) -> Templates:
+    for flaw in flawed(config.flag_templates):
+        log.warning(flaw)
+    return Templates(config.flag_templates)
+
+
+def _settings(config: Config, own: tuple[Network, ...]) -> Settings:
+    return Settings(
+        timeout=config.timeout,
+        silent_timeout=config.silent_timeout,
+        offer_timeout=config.offer_timeout,
+        final_timeout=config.final_timeout,
+        delete_delay=config.delete_delay,
+        max_sessions=config.max_sessions,
+        tos=config.tos,
+        learning=Learning(config.endpoint_learning),
+        sip_source=config.sip_source,
+        denied=(*config.deny_peer, *own),
+    )
