@@ -13,7 +13,8 @@ from setuptools import setup
 COMPILED = [
     *(f"relay/{name}.py" for name in ("call", "dialogs", "flows", "forwarding", "interfaces", "leg", "media", "ports")),
     *(f"relay/{name}.py" for name in ("fields", "quality", "recording", "registry", "rtcp", "snapshot", "timers")),
-    *(f"relay/dataplane/{name}.py" for name in ("counts", "nexthops", "options", "table", "words")),
+    *(f"relay/dataplane/{name}.py" for name in ("adopting", "cells", "counts", "nexthops", "options", "reading")),
+    *(f"relay/dataplane/{name}.py" for name in ("table", "words")),
     "control/chronicle.py",
     *(f"control/ng/{name}.py" for name in ("bencode", "commands", "flags", "message", "needed", "offeranswer")),
     *(f"control/ng/{name}.py" for name in ("report", "room", "service", "takers", "templates")),

@@ -204,7 +204,7 @@ struct hp_cold {
 /*
  * An address stands in the first free of HP_ADDRESS_PROBES slots from
  * local_slot(address) on (find.h), and stays while the program runs: a free
- * slot ends the search.
+ * slot ends the search. One that is served no more has index -1.
  */
 struct hp_local_address {
 	__be32 address;		/* 0: free */

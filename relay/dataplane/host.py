@@ -65,12 +65,12 @@ def _broadcasts(address: Address) -> set[IPv4Address]:
 
 
 class DeniedMap:
-    """The program's copy of the denied networks of one family, 4 or 6."""
+    """The program's copy of the denied networks of one family, 4 or 6; a former process may have filled it."""
 
     def __init__(self, table: Map, version: int) -> None:
         self._table = table
         self._version = version
-        self._standing: set[bytes] = set()
+        self._standing = set(table.keys())
 
     def set(self, networks: Iterable[Network]) -> None:
         """Make the map hold exactly those of these that are of its family. Raises BpfError where it is full."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -38,12 +38,19 @@ class Learning:
         self._seen = table.rules["expected"].copy()
         self._turn = 0
         self.folds = 0
+        table.taken_over = self.look
 
     def read(self) -> None:
         """Handle what the ring holds; called when its descriptor is readable."""
         for record in self._ring.read(_BATCH):
             _, index, _ = _EVENT.unpack_from(record)
             self._apply(index)
+
+    def look(self, indexes: Iterable[int]) -> None:
+        """Tell what stands at rules that were taken over: nobody has heard of it since the process before this one."""
+        for index in indexes:
+            if index in self._table.standing:
+                self._apply(index)
 
     def sweep(self) -> None:
         """Find changes nobody told of in the ports of one local address; each call takes the next address."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -77,6 +78,8 @@ class NextHops:
 
     `table` is the map in place; `slot` gives a device's place in the devmap (None: it cannot have one).
     `moved` is told of each rule whose destination has got another next hop; `later` runs a function after some seconds.
+    `held` are the entries that rules of a former process send to: they stay as they are until `acquire` is told who
+    uses one, or `settled` that nobody will.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class NextHops:
         slot: Callable[[int], int | None],
         moved: Callable[[int], None],
         later: Callable[[float, Callable[[], None]], object],
+        held: AbstractSet[int] = frozenset(),
     ) -> None:
         self._kernel = kernel
         self._words = table.view(np.uint8).data.cast("Q")
@@ -101,21 +105,26 @@ class NextHops:
         self._destinations: dict[tuple[str, str], Destination] = {}
         self._hops: dict[tuple[int, str], Hop] = {}
         self._idle: set[Hop] = set()
-        self._free: deque[int] = deque()
-        self._top = 1
+        self._holding = bool(held)
+        self._unclaimed = set(held)
+        self._top = max(held, default=0) + 1
+        self._free: deque[int] = deque(index for index in range(1, self._top) if index not in held)
         self._dirty: deque[Destination] = deque()
         self._again = False
         self._retrying = False
         self.exhausted = 0
 
-    def acquire(self, source: str, ip: str, user: int) -> Destination:
-        """The destination `ip` as seen from the local address `source`, now used by the rule `user`."""
+    def acquire(self, source: str, ip: str, user: int, held: int = 0) -> Destination:
+        """The destination `ip` as seen from the local address `source`, now used by the rule `user`.
+
+        A rule of a former process has the entry `held`, and keeps it if that leads to where the destination is found.
+        """
         key = source, ip
         destination = self._destinations.get(key)
         if destination is None:
             destination = self._destinations[key] = Destination(ip, source)
             try:
-                self._assign(destination, self._route(key))
+                self._assign(destination, self._route(key), held)
             except OSError:  # short of memory: no way is known until it is asked again
                 self._retry()
         destination.users.add(user)
@@ -183,8 +192,19 @@ class NextHops:
             if neighbour.gone and hop.destinations:
                 self._resolve(hop)
 
+    def settled(self) -> None:
+        """Every rule of a former process was taken over or has ended: free the entries that none of them kept."""
+        if self._holding:
+            self._holding = False
+            for index in sorted(self._unclaimed):
+                self._words[index * _WORDS] = 0
+                self._free.append(index)
+            self._unclaimed.clear()
+
     def expire(self, now: float) -> None:
-        """Free the entries no rule has used for a minute."""
+        """Free the entries no rule has used for a minute; none while rules of a former process may use them."""
+        if self._holding:
+            return
         for hop in [h for h in self._idle if h.idle_since is not None and now - h.idle_since >= _IDLE_SECONDS]:
             self._idle.discard(hop)
             del self._hops[hop.ifindex, hop.ip]
@@ -192,9 +212,9 @@ class NextHops:
             self._free.append(hop.index)
             self._release(hop)
 
-    def close(self) -> None:
-        """Let the neighbours that were kept resolved age again."""
-        for hop in self._hops.values():
+    def close(self, keep: bool = False) -> None:
+        """Let the neighbours that were kept resolved age again; `keep`: the program goes on sending to them."""
+        for hop in () if keep else self._hops.values():
             self._release(hop)
         self._hops.clear()
         self._destinations.clear()
@@ -222,7 +242,7 @@ class NextHops:
         except OSError:  # short of memory: the way that stands is the best there is
             self._retry()
             return
-        self._assign(destination, route)
+        self._assign(destination, route, 0)
         if destination.hop is not before:
             if before:
                 self._drop(before, 0.0)
@@ -250,8 +270,8 @@ class NextHops:
         route = self._routes[key] = self._kernel.route(ip, source)
         return route
 
-    def _assign(self, destination: Destination, route: Route | None) -> None:
-        hop = self._hop(route) if route else None
+    def _assign(self, destination: Destination, route: Route | None, held: int) -> None:
+        hop = self._hop(route, held) if route else None
         destination.hop = hop
         if hop:
             hop.destinations += 1
@@ -264,16 +284,21 @@ class NextHops:
             hop.idle_since = now
             self._idle.add(hop)
 
-    def _hop(self, route: Route) -> Hop | None:
+    def _hop(self, route: Route, held: int) -> Hop | None:
         key = route.ifindex, route.hop
         hop = self._hops.get(key)
         if hop is None:
-            index = self._allocate()
+            kept = held in self._unclaimed and self._leads_to(held, *key)
+            index = held if kept else self._allocate()
             if index is None:
                 self.exhausted += 1
                 return None
-            hop = self._hops[key] = Hop(index, route.ifindex, route.hop)
-            self._refresh(hop)
+            hop = self._hops[key] = Hop(index, *key)
+            self._unclaimed.discard(index)
+            if kept and not self._mac(*key):  # what stands is the best there is until the neighbour has answered
+                self._resolve(hop)
+            else:
+                self._refresh(hop)
         return hop
 
     def _allocate(self) -> int | None:
@@ -294,20 +319,43 @@ class NextHops:
 
         Another VLAN of a standing entry begins with a moment without one: the tag is not in the words of the MACs.
         """
-        link, device = _stack(self._links, hop.ifindex)
-        neighbour = self._neighbours.get((hop.ifindex, hop.ip))
-        slot = self._slot(device.index) if link and link.up and device and device.up else None
+        mac, way = self._mac(hop.ifindex, hop.ip), self._way(hop.ifindex)
         base = hop.index * _WORDS
-        if not link or slot is None or not neighbour or len(neighbour.mac) != 6 or len(link.mac) != 6:
+        if not mac or way is None:
             self._words[base] = 0
             return
-        tag = be16(link.vlan) if device is not link else 0
+        source, mtu, tag = way
         if self._shorts[base * 4 + _VLAN] != tag:
             self._words[base] = 0
             self._shorts[base * 4 + _VLAN] = tag
-        self._words[base + 1] = int.from_bytes(link.mac, "little") | slot << 48
-        self._halves[base * 2 + _MTU] = link.mtu
-        self._words[base] = int.from_bytes(neighbour.mac, "little") | abi.NEXTHOP_READY << 48
+        self._words[base + 1] = source
+        self._halves[base * 2 + _MTU] = mtu
+        self._words[base] = mac
+
+    def _mac(self, ifindex: int, ip: str) -> int:
+        """The first word of an entry for a neighbour whose MAC address is known; 0: it is not."""
+        neighbour = self._neighbours.get((ifindex, ip))
+        if not neighbour or len(neighbour.mac) != 6:
+            return 0
+        return int.from_bytes(neighbour.mac, "little") | abi.NEXTHOP_READY << 48
+
+    def _way(self, ifindex: int) -> tuple[int, int, int] | None:
+        """The second word of an entry behind a device, its MTU and tag; None where no frame can leave by it."""
+        link, device = _stack(self._links, ifindex)
+        slot = self._slot(device.index) if link and link.up and device and device.up else None
+        if not link or slot is None or len(link.mac) != 6:
+            return None
+        tag = be16(link.vlan) if device is not link else 0
+        return int.from_bytes(link.mac, "little") | slot << 48, link.mtu, tag
+
+    def _leads_to(self, index: int, ifindex: int, ip: str) -> bool:
+        """Whether an entry that stands sends to this neighbour, as far as the kernel knows it, or to nobody."""
+        base, mac, way = index * _WORDS, self._mac(ifindex, ip), self._way(ifindex)
+        if self._words[base] >> 48 != abi.NEXTHOP_READY:
+            return True
+        if way is None or (mac and mac != self._words[base]):
+            return False
+        return way[0] == self._words[base + 1] and way[2] == self._shorts[base * 4 + _VLAN]
 
     def _resolve(self, hop: Hop) -> None:
         with contextlib.suppress(OSError):  # the device is down or gone: its return announces itself

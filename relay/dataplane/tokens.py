@@ -45,8 +45,15 @@ class Tokens:
         self._asked: set[int] = set()
 
     def fill(self) -> None:
-        """Put all tokens there are into the table of spare ones; before the program runs."""
-        self._spare.push(_TOKEN.pack(token) for token in range(1, self.size))
+        """Put all tokens there are into the table of spare ones, unless a former process has; before the program runs.
+
+        Which addresses have one is in the tables; where none is spare, all are taken.
+        """
+        drawn = self._spare.pop()
+        if drawn is not None:
+            self._spare.push([drawn])
+        elif not len(self.entered()):
+            self._spare.push(_TOKEN.pack(token) for token in range(1, self.size))
 
     def number(self, ip: str) -> int:
         """The token of an address, drawn if it has none yet. Raises DataplaneError when all are taken."""

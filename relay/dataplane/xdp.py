@@ -226,7 +226,7 @@ class XdpDataplane:
         rules = room_for(settings.addresses, settings.max_addresses)
         sizes = Sizes(rules, settings.port_rate, settings.slow_rate, abi.PEERS if ip6 else 1)
         self._tables = self._held.enter_context(closing(await Tables.load(settings.object_path, sizes)))
-        fill_host(self._tables.host, settings.addresses)
+        self._addresses = fill_host(self._tables.host, settings.addresses, self._tables.rules)
         self._tokens: Tokens | NoTokens = NO_TOKENS
         if ip6:
             tables = self._tables
@@ -239,14 +239,15 @@ class XdpDataplane:
         self._watch = watch = self._held.enter_context(closing(HostWatch(loop, self)))
         self._check_addresses()
         self._table = RuleTable(
-            tables.rules, tables.cold, settings.addresses, self._screen(), loop.call_later, loop.time, self._tokens
+            tables.rules, tables.cold, self._addresses, self._screen(), loop.call_later, loop.time, self._tokens
         )
         self._held.callback(self._table.close)
         self._attaching = Attaching(
             watch, tables, settings.addresses, settings.mode, settings.interfaces, lambda: self._nexthops.devices()
         )
+        table, held = self._table, self._table.nexthops_in_use()
         self._nexthops = NextHops(
-            watch.kernel, tables.nexthops, self._attaching.slot, self._table.moved, loop.call_later
+            watch.kernel, tables.nexthops, self._attaching.slot, table.moved, loop.call_later, held
         )
         self._held.callback(self._nexthops.close)
         self._held.callback(self._attaching.close)
@@ -277,7 +278,7 @@ class XdpDataplane:
 
     def _collect_tokens(self, tokens: Tokens) -> None:
         """Give back what no rule holds, in turns over the media addresses."""
-        addresses, later = self._settings.addresses, self._loop.call_later
+        addresses, later = self._addresses, self._loop.call_later
 
         def held(address: int) -> npt.NDArray[np.bool_]:
             part = slice(address * abi.PORTS, (address + 1) * abi.PORTS)
@@ -286,7 +287,7 @@ class XdpDataplane:
         self._held.enter_context(closing(TokenCollector(tokens, held, len(addresses), later))).start()
 
     def _sweep_later(self) -> None:
-        wait = _SWEEP_SECONDS / len(self._settings.addresses)
+        wait = _SWEEP_SECONDS / len(self._addresses)
         self._timer = self._loop.call_later(wait, self._sweep)
 
     def _sweep(self) -> None:

@@ -152,7 +152,7 @@ class Switchboard:
         self._rings = {name: RingReader(self.object.map(name).fd, self.object.map(name).max_entries)
                        for name in ("events", "copies")}  # fmt: skip
         self._host = self.object.map("host").array(abi.HOST)
-        fill_host(self._host, ADDRESSES)
+        fill_host(self._host, ADDRESSES, self._rules)
         self.object.map("devices").update(struct.pack("=I", 0), struct.pack("=I", _LOOPBACK_IFINDEX))
         self.deny(DENIED)
         self.deny(DENIED6)

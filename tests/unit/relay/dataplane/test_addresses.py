@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 
 import numpy as np
@@ -10,10 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.dataplane import abi
-from relay.dataplane.addresses import address_slot, address_slot6, fill_host, place_addresses
+from relay.dataplane.addresses import address_slot, address_slot6, fill_host, place_address
 from relay.errors import DataplaneError
 
 ADDRESSES = st.integers(1, 2**32 - 1)
+NO_RULES = np.zeros(16 * abi.PORTS, abi.RULE)
+
+
+def place_addresses(addresses: list[int], first_slot: Callable[[int], int] = address_slot) -> dict[int, int]:
+    """Slots of addresses that come one after the other."""
+    slots: dict[int, int] = {}
+    for address in addresses:
+        slots[address] = place_address(address, slots.values(), first_slot)
+    return slots
 
 
 @given(ADDRESSES)
@@ -51,7 +61,7 @@ def test_sixteen_ipv6_addresses_in_a_row_have_room(step: int) -> None:
 def test_media_addresses_stand_where_the_program_looks() -> None:
     table = np.zeros(1, abi.HOST)
     media = [f"10.0.0.{number}" for number in range(1, 9)] + [f"2001:db8::{number}" for number in range(1, 9)]
-    fill_host(table, media)
+    assert fill_host(table, media, NO_RULES) == media
     host = table[0]
     slots = {int(slot["address"]): int(slot["index"]) for slot in host["slot"] if slot["address"]}
     assert slots == {int(IPv4Address(ip)): index for index, ip in enumerate(media[:8])}
