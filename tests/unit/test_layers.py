@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 RELAY_PURE = (
     *("types", "errors", "settings", "signal", "ports", "interfaces", "media", "leg", "call", "dialogs", "flows"),
     *("forwarding", "timers", "registry", "rtcp", "quality", "keeper", "fields", "recording", "snapshot"),
+    *("standing", "receiving"),
 )
 CONTROL_PURE = (
     "control.journal.format",
@@ -37,6 +38,7 @@ CONTROL_PURE = (
     "control.failover.speaker",
     "control.failover.state",
     "control.replication.record",
+    "control.replication.store",
     "control.sdp",
 )
 WORLD = frozenset({"asyncio", "socket", "selectors", "time", "os", "subprocess", "threading", "random", "secrets"})
@@ -69,13 +71,13 @@ CONTROL_PURE_LAYER = Layer("control, pure", (*PURE_RELAY_MODULES, *CONTROL_PURE)
 ADAPTERS = Layer(
     "control, adapters",
     (*PURE_RELAY_MODULES, *CONTROL_PURE),
-    frozenset({"aiohttp", "psutil"}),
+    frozenset({"aiohttp", "psutil", "redis"}),
 )
 JOINERS = tuple(
     f"control.{name}"
     for name in (
         *("__main__", "announcing", "assembly", "check", "daemon", "host", "planes", "reload", "state", "supervise"),
-        *("telling", "transports"),
+        *("sharing", "telling", "transports"),
     )
 )
 DAEMON = Layer("control.daemon and control.planes", ("relay", "control"), frozenset({"uvloop"}))
@@ -139,7 +141,14 @@ def breach(module: str, imported: str) -> str | None:
 
 def shared_adapter_package(module: str, imported: str) -> bool:
     """Options, the operators' socket and ng's transports are one adapter each in several files; others are one file."""
-    packages = (("control.config",), ("control.ops",), ("control.ng",), ("control.failover",), ("control.journal",))
+    packages = (
+        ("control.config",),
+        ("control.ops",),
+        ("control.ng",),
+        ("control.failover",),
+        ("control.journal",),
+        ("control.replication",),
+    )
     return any(within(module, package) and within(imported, package) for package in packages)
 
 

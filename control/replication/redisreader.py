@@ -1,0 +1,204 @@
+"""The reading side: news of the partners' databases, best from a replica on this host.
+
+Notifications say only which key changed; its value is read a moment later, for many keys at once. Whether they arrive
+at all is seen by each node's sequence number, which is counted by notifications and looked up every second, along with
+the node's lease: a server whose settings were changed, or that was started anew without them, notifies of nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from control.replication.redisbacklog import CALL, HEARD, NODE, SEQUENCE, call_id_of
+from control.replication.rediscompare import Comparer, read_values
+from control.replication.redislink import Link, RedisFault, ensure_events, master_lost
+from control.replication.redisside import Settings, Side, together
+from control.replication.store import Reader
+
+__all__ = ["Subscriber"]
+
+TICK = 0.002
+"""Seconds in which changed keys are gathered for one reading."""
+POLL = 1.0
+"""Seconds between two looks at leases, sequence numbers and the server itself."""
+STEP = 100
+"""Values read in one go."""
+MAX_CHANGED = 100_000
+"""Keys of one keyspace that wait to be read; with more of them all of it is compared instead."""
+MAX_IP = 45
+"""Characters of an address."""
+
+
+@dataclass(slots=True)
+class Heard:
+    """What is known of one partner's keyspace."""
+
+    changed: dict[bytes, None] = field(default_factory=dict)
+    """Keys to be read, in the order in which they first changed."""
+    lease: bytes | None = None
+    """Told last."""
+    transactions: int = 0
+    """Notified of, and not told yet."""
+    counted: int = 0
+    """The sequence number by the notifications, from where it stood at the start."""
+    looked_up: int = -1
+    """The sequence number when it was last looked up."""
+    overrun: bool = False
+
+
+class Subscriber(Side):
+    """Follows the partners' keyspaces, and reads all of one when that is asked for."""
+
+    def __init__(self, settings: Settings, reader: Reader) -> None:
+        super().__init__("reading the partners' calls", settings)
+        self.place = settings.reads
+        self.comparer = Comparer(reader)
+        self.notifications = 0
+        self.read = 0
+        """Values read after notifications."""
+        self.caution: str | None = None
+        self._reader = reader
+        self._heard: dict[int, Heard] = {}
+        self._wake = asyncio.Event()
+        self._last_word = time.monotonic()
+
+    def status(self) -> dict[str, Any]:
+        told = super().status() | {
+            "notifications": self.notifications,
+            "read": self.read,
+            "compared": self.comparer.read,
+            "sequences": {keyspace: one.looked_up for keyspace, one in self._heard.items()},
+        }
+        return told | ({"caution": f"Redis at {self.place} {self.caution}"} if self.caution else {})
+
+    async def session(self) -> None:
+        news, values, all_of_it = links = [Link(self.place, 0, self.settings.patience) for _ in range(3)]
+        try:
+            for link in links:
+                await link.open()
+            self._heard = {keyspace: Heard() for keyspace in self.settings.partners}
+            self.caution = await ensure_events(values)
+            await self._subscribe(news)
+            self._last_word = time.monotonic()
+            await self._look(values)
+            self.stand()
+            for keyspace in self.settings.partners:
+                self._reader.reachable(keyspace, True)
+            await together(self._listen(news), self._follow(values, news), self.comparer.run(all_of_it))
+        finally:
+            for link in links:
+                await link.close()
+
+    def lost(self) -> None:
+        for keyspace in self.settings.partners:
+            self._reader.reachable(keyspace, False)
+
+    async def _subscribe(self, news: Link) -> None:
+        patterns = [f"__keyspace@{keyspace}__:*" for keyspace in self.settings.partners]
+        for reply in await news.ask(*(("PSUBSCRIBE", pattern) for pattern in patterns)):
+            if not isinstance(reply, list) or reply[0] != b"psubscribe":
+                raise RedisFault(f"does not let us subscribe to changes: {reply}")
+
+    async def _listen(self, news: Link) -> None:
+        """Note down what changed."""
+        while True:
+            for _ in range(STEP):
+                message = await news.hear()
+                self._last_word = time.monotonic()
+                if message[0] == b"pmessage":
+                    self._note(message[2], message[3])
+            await asyncio.sleep(0)
+
+    def _note(self, channel: bytes, event: bytes) -> None:
+        keyspace, _, key = channel.removeprefix(b"__keyspace@").partition(b"__:")
+        heard = self._heard.get(int(keyspace))
+        self.notifications += 1
+        if heard is None or event == b"expire":  # SET with an expiry is told twice
+            return
+        if key == SEQUENCE:
+            heard.transactions += 1
+        elif key == NODE or key.startswith((CALL, HEARD)):
+            heard.overrun = heard.overrun or len(heard.changed) >= MAX_CHANGED
+            if not heard.overrun:
+                heard.changed[key] = None
+            self._wake.set()
+
+    async def _follow(self, values: Link, news: Link) -> None:
+        """Read what changed soon after, and look at all nodes and the server every second."""
+        due = time.monotonic() + POLL
+        while True:
+            if await self._woken(due - time.monotonic()):
+                await asyncio.sleep(TICK)
+                await self._read_changed(values)
+            if time.monotonic() >= due:
+                due = time.monotonic() + POLL
+                await news.say("PING")
+                await self._look(values)
+                self._check_silence()
+
+    async def _woken(self, patience: float) -> bool:
+        try:
+            async with asyncio.timeout(max(0.0, patience)):
+                return await self._wake.wait()
+        except TimeoutError:
+            return False
+
+    async def _read_changed(self, values: Link) -> None:
+        self._wake.clear()
+        for keyspace, heard in self._heard.items():
+            if heard.transactions:
+                heard.counted += heard.transactions
+                self._reader.transacted(keyspace, heard.transactions)
+                heard.transactions = 0
+            if heard.overrun:
+                heard.overrun = False
+                heard.changed.clear()
+                self._reader.reachable(keyspace, True)
+            keys = [key for key, _ in zip(heard.changed, range(STEP), strict=False)]
+            if keys:
+                await self._read(values, keyspace, heard, keys)
+            if heard.changed:
+                self._wake.set()
+
+    async def _read(self, values: Link, keyspace: int, heard: Heard, keys: Iterable[bytes]) -> None:
+        for key in (asked := list(keys)):
+            del heard.changed[key]
+        for key, value in zip(asked, await read_values(values, keyspace, asked), strict=True):
+            self.read += 1
+            if key == NODE:
+                self._tell_lease(keyspace, heard, value)
+            elif key.startswith(HEARD):
+                if value is not None and len(key) <= len(HEARD) + MAX_IP:
+                    self._reader.read_heard(keyspace, key[len(HEARD) :].decode(errors="replace"), value)
+            elif (call_id := call_id_of(key)) is not None:
+                self._reader.read(keyspace, call_id, value)
+
+    def _tell_lease(self, keyspace: int, heard: Heard, lease: bytes | None) -> None:
+        if lease != heard.lease:
+            heard.lease = lease
+            self._reader.read_lease(keyspace, lease)
+
+    async def _look(self, values: Link) -> None:
+        """Look at the server and at each partner's lease and sequence number. Raises RedisFault."""
+        if words := master_lost(await values.ask_one("INFO", "replication")):
+            raise RedisFault(words)
+        for keyspace, heard in self._heard.items():
+            lease, sequence = await read_values(values, keyspace, (NODE, SEQUENCE))
+            self._tell_lease(keyspace, heard, lease)
+            self._count(keyspace, heard, int(sequence) if sequence and sequence.isdigit() and len(sequence) < 20 else 0)
+
+    def _count(self, keyspace: int, heard: Heard, sequence: int) -> None:
+        """Take a sequence number that was looked up. Raises RedisFault where transactions were not notified of."""
+        if heard.counted + heard.transactions < heard.looked_up <= sequence:  # what was on its way then has come
+            raise RedisFault(f"has changed keyspace {keyspace} and not notified us of it")
+        if not 0 <= heard.looked_up <= sequence:
+            heard.counted, heard.transactions = sequence, 0
+        heard.looked_up = sequence
+
+    def _check_silence(self) -> None:
+        if time.monotonic() - self._last_word > 2 * POLL + self.settings.patience.command:
+            raise RedisFault("does not answer the subscriber")
