@@ -50,6 +50,11 @@ class Graves:
         """Incarnations of a Call-ID that have ended."""
         return tuple(self._by_call.get(call_id, ()))
 
+    def told(self, call_id: str, incarnation: str) -> bool:
+        """Whether this node's keyspace holds the tombstone of a call."""
+        grave = self._by_call.get(call_id, {}).get(incarnation)
+        return grave is not None and grave.own
+
     def expire(self, now: float) -> None:
         """Forget what is over."""
         while self._order and self._order[0][0] <= now:

@@ -1,0 +1,105 @@
+"""What this node writes into its own keyspace: its calls, tombstones, and again what Redis has lost of either."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from control.replication.graves import Graves
+from control.replication.record import Record, decode, encode
+from control.replication.store import Store
+from control.replication.takeover import Terms
+from relay.registry import Registry
+
+__all__ = ["Outbound"]
+
+PIECE = 50
+"""Calls that one piece of work looks at."""
+
+
+class Outbound:
+    """Writes, and remembers of which calls its keyspace holds a living record.
+
+    Before the own keyspace was compared for the first time nothing is written, lest a tombstone there be lost; of each
+    call the last record waits.
+    """
+
+    def __init__(self, registry: Registry, store: Store, terms: Terms, clock: Callable[[], float]) -> None:
+        self.graves = Graves()
+        self.again: dict[str, None] = {}
+        """Calls of this node whose record Redis has lost, or never got."""
+        self._registry, self._store, self._terms, self._clock = registry, store, terms, clock
+        self._held: dict[str, tuple[bytes, float]] | None = {}
+        """What waits for the first comparison; None after it."""
+        self._living: set[str] = set()
+
+    def put(self, call_id: str, record: bytes, dead: bool) -> None:
+        """Write a call of this node, or that one has ended."""
+        if dead:
+            self.bury(decode(record))
+            return
+        ended = self.graves.of(call_id)
+        self._living.add(call_id)
+        self._write(call_id, encode(decode(record)._replace(ended=ended)) if ended else record, self._terms.expires)
+
+    def found(self, call_id: str) -> None:
+        """The own keyspace holds a living record of a call."""
+        self._living.add(call_id)
+
+    def bury(self, record: Record) -> None:
+        """Let a tombstone of a call stand, unless a call that lives here has taken its place in the keyspace."""
+        over = record._replace(dead=True, body=b"")
+        standing = self._registry.find(over.call_id)
+        taken = standing is not None and not standing.deed.foreign and standing.deed.incarnation != over.incarnation
+        self.remember(over, own=not taken)
+        if not taken:
+            self._living.discard(over.call_id)
+            self._write(over.call_id, encode(over), self._lasting(over))
+
+    def ended(self, record: Record) -> None:
+        """A call has ended elsewhere: what may stand of it in the own keyspace is written over."""
+        if record.call_id in self._living:
+            self.bury(record)
+        else:
+            self.remember(record, own=False)
+
+    def remember(self, record: Record, own: bool) -> None:
+        """Know a call for ended. `own`: by the own keyspace."""
+        self.graves.add(record._replace(dead=True, body=b""), self._clock() + self._lasting(record), own)
+
+    def compared(self) -> None:
+        """What stands in the own keyspace is known, and may be written over."""
+        held, self._held = self._held or {}, None
+        for call_id, (record, expires) in held.items():
+            self._store.put(call_id, record, expires)
+
+    def missing(self, call_ids: frozenset[str]) -> Iterator[None]:
+        """Find what ought to be in the own keyspace and was not, a piece at each step."""
+        for number, head in enumerate(self._registry):
+            if not head.deed.foreign and head.call_id not in call_ids:
+                self.again[head.call_id] = None
+            if number % PIECE == 0:
+                yield
+        for number, over in enumerate(self.graves.own()):
+            if over.call_id not in call_ids and self._registry.find(over.call_id) is None:
+                self._write(over.call_id, encode(over), self._lasting(over))
+            if number % PIECE == 0:
+                yield
+
+    def work(self) -> bool:
+        """Have one call written again; returns whether there was one."""
+        if not self.again:
+            return False
+        head = self._registry.find(self.again.popitem()[0])
+        if head is not None and not head.deed.foreign:
+            self._registry.keeper.changed(head)
+        return True
+
+    def _lasting(self, record: Record) -> float:
+        """Seconds for which a tombstone stands: longer than any record of the call in the keyspace of another owner."""
+        return self._terms.tombstone + (self._terms.expires if record.term > 1 else 0.0)
+
+    def _write(self, call_id: str, record: bytes, expires: float) -> None:
+        if self._held is None:
+            self._store.put(call_id, record, expires)
+        else:
+            self._held[call_id] = record, expires
