@@ -12,7 +12,8 @@ from setuptools import setup
 
 COMPILED = [
     *(f"relay/{name}.py" for name in ("call", "dialogs", "flows", "forwarding", "interfaces", "leg", "media", "ports")),
-    *(f"relay/{name}.py" for name in ("fields", "quality", "recording", "registry", "rtcp", "snapshot", "timers")),
+    *(f"relay/{name}.py" for name in ("fields", "quality", "receiving", "recording", "registry", "rtcp")),
+    *(f"relay/{name}.py" for name in ("snapshot", "standing", "timers")),
     *(f"relay/dataplane/{name}.py" for name in ("adopting", "cells", "counts", "nexthops", "options", "reading")),
     *(f"relay/dataplane/{name}.py" for name in ("table", "words")),
     "control/chronicle.py",

@@ -8,6 +8,7 @@ from relay import rtcp
 from relay.call import Call, Media, Stream
 from relay.dataplane import Dataplane
 from relay.flows import difference, rules
+from relay.keeper import Keeper, Nobody
 from relay.settings import Settings
 from relay.types import Carries, Endpoint, StreamState
 
@@ -20,6 +21,8 @@ class Forwarding:
     def __init__(self, plane: Dataplane, settings: Settings, clock: Callable[[], float]) -> None:
         self.plane = plane
         self.settings = settings
+        self.keeper: Keeper = Nobody()
+        """Told of what becomes of calls, and asked who else has a say."""
         self._clock = clock
         self._by_port: dict[Endpoint, Call] = {}
 
@@ -34,9 +37,13 @@ class Forwarding:
         if (found := self._stream(local)) is not None:
             stream = found[0]
             # Until the answer a port may be in force for where its party was before.
-            rule = self._by_port[local].rules.get(local)
+            call = self._by_port[local]
+            rule = call.rules.get(local)
             if rule is not None and rule.source_epoch == stream.epoch:
+                news = confirmed and (source != stream.observed or not stream.confirmed)
                 stream.observed, stream.confirmed = source, confirmed
+                if news:
+                    self.keeper.noticed(call.members()[0])
 
     def rtcp(self, local: Endpoint, source: Endpoint, payload: bytes) -> None:
         """RTCP that a party sent: what it says of its own stream and of the other party's."""
@@ -44,6 +51,8 @@ class Forwarding:
             stream, mine, theirs = found
             if "SAVP" not in mine.line.protocol and self._expected(local, stream, source):
                 mine.report(rtcp.parse(payload), theirs, self._clock())
+                if mine.heard is not None and _is_milestone(mine.heard.samples):
+                    self.keeper.noticed(self._by_port[local].members()[0])
 
     def _expected(self, local: Endpoint, stream: Stream, source: Endpoint) -> bool:
         """Whether a party's word comes from where it is known to be. A lost event shows in the data plane's state."""
@@ -105,6 +114,11 @@ class Forwarding:
         call.rules = {}
         call.close()
         self._give_back(call, now)
+
+
+def _is_milestone(samples: int) -> bool:
+    """Whether a number of reports is worth a word to the keeper: each power of two, so that long calls cost little."""
+    return samples & (samples - 1) == 0
 
 
 def add(total: StreamState, more: StreamState) -> None:

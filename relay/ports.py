@@ -103,17 +103,21 @@ class PortPool:
         self.drawn += 1
         return self._first + 2 * pair
 
-    def claim(self, port: int) -> None:
-        """Take the pair of even port `port`, which another node or an earlier process has drawn.
-
-        It may be free, resting, held, left out or another node's to draw. Raises PortsTaken where a call has it, or it
-        is no pair of this range.
-        """
+    def check(self, port: int) -> None:
+        """Raise PortsTaken where `port` begins no pair of this range, or a call has it."""
         pair, odd = divmod(port - self._first, 2)
         if odd or not 0 <= pair < len(self._state):
             raise PortsTaken(f"port {port} begins no pair between {self.low} and {self.high}")
         if self._state[pair] == _DRAWN:
             raise PortsTaken(f"port {port} belongs to another call")
+
+    def claim(self, port: int) -> None:
+        """Take the pair of even port `port`, which another node or an earlier process has drawn.
+
+        It may be free, resting, held, left out or another node's to draw. Raises PortsTaken where `check` does.
+        """
+        self.check(port)
+        pair = (port - self._first) // 2
         if self._state[pair] == _RESTING:
             del self._resting[pair]
         elif not self._barred[pair]:

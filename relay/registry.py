@@ -1,31 +1,26 @@
-"""All calls of this relay: by Call-ID, in step with the data plane, and ended by their timers.
+"""All calls of this relay, and what commands make of them.
 
 Each change of a call runs the same way: the call decides (relay.call), its rules are compared with those in force
 (relay.flows), the data plane takes the difference, and ports that were let go return to their pool. If any of it fails
-for a new call, nothing of it is left.
-
-Timers look at a call when it is due and at no other time: a call that turns out to be alive is planned for its next one
-(relay.timers).
+for a new call, nothing of it is left. Then the keeper is told (relay.keeper). A command may name a call that the keeper
+has yet to restore, or one of another node: it is this node's from then on, and stays on its addresses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
-from math import inf
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from relay.call import DEFAULT_TOS, Call, Leg, Signal, Who, family
 from relay.dataplane import Dataplane
 from relay.dialogs import answered, deleted, offered
-from relay.errors import CallError, HairpinError, UnknownCall
-from relay.flows import Screen
-from relay.forwarding import Forwarding, add
-from relay.interfaces import Interfaces, Places
+from relay.errors import CallError, HairpinError
+from relay.interfaces import Places
 from relay.ports import Interface
+from relay.receiving import Receiving
 from relay.settings import Settings
-from relay.timers import Agenda, glance, review
+from relay.standing import Tally
+from relay.timers import glance
 from relay.types import LocalMedia, MediaDescription, Treatment
 
 __all__ = ["LoadLimit", "Outcome", "Registry", "Settings", "Tally"]
@@ -59,28 +54,8 @@ class Outcome(NamedTuple):
     """The offer made the call."""
 
 
-@dataclass(slots=True)
-class Tally:
-    """Counts since the start."""
-
-    managed: int = 0
-    """Calls that were made."""
-    rejected: int = 0
-    """Offers of new calls turned away by the limit or for want of ports."""
-    ended: int = 0
-    seconds: float = 0.0
-    """Durations of ended calls, summed."""
-    packets: int = 0
-    """That arrived for ended calls."""
-
-
-class Registry(Forwarding):
-    """Calls and what keeps them: ports, rules, timers. Is the data plane's listener.
-
-    `interfaces`: the first one is used where the proxy names none. `clock` tells when packets are reported; all other
-    times are handed in. `on_close` hears of each call that ends, while its ports still count, with the reason in a few
-    words.
-    """
+class Registry(Receiving):
+    """Calls and what keeps them: ports, rules, timers. Is the data plane's listener."""
 
     def __init__(
         self,
@@ -90,52 +65,11 @@ class Registry(Forwarding):
         clock: Callable[[], float],
         on_close: Callable[[Call, str], None] = lambda call, reason: None,
     ) -> None:
-        super().__init__(plane, settings, clock)
-        self.interfaces = tuple(interfaces)
-        self.tally = Tally()
-        self.closed: dict[str, int] = {}
-        """Ended calls by reason."""
+        super().__init__(plane, interfaces, settings, clock, on_close)
         self.refuse: Callable[[], str | None] = _admit
         """Asked before a call is made: the text of the limit that keeps it out, or None."""
         self.draining = False
         """No call is made; those that stand are served."""
-        self._on_close = on_close
-        self._calls: dict[str, Call] = {}
-        self._deleted = 0
-        self._places = Interfaces(interfaces)
-        self._screen = Screen(settings.denied)
-        self._agenda = Agenda()
-        self._glance = glance(settings)
-
-    # -- looking
-
-    def __len__(self) -> int:
-        """Calls that stand, those in their delete delay included."""
-        return len(self._calls)
-
-    @property
-    def standing(self) -> int:
-        """Calls that stand and were not deleted."""
-        return len(self._calls) - self._deleted
-
-    def __iter__(self) -> Iterator[Call]:
-        """All calls, oldest first, each by the oldest of its branches. A copy: calls may come and go meanwhile."""
-        return iter(list(self._calls.values()))
-
-    def find(self, call_id: str) -> Call | None:
-        """The call of a Call-ID, also in its delete delay."""
-        return self._calls.get(call_id)
-
-    def query(self, call_id: str) -> Call:
-        """The same. Raises UnknownCall."""
-        call = self._calls.get(call_id)
-        if call is None:
-            raise UnknownCall
-        return call
-
-    def call_ids(self, limit: int) -> list[str]:
-        """Up to `limit` Call-IDs, oldest first."""
-        return list(islice(self._calls, max(limit, 0)))
 
     # -- commands
 
@@ -148,11 +82,11 @@ class Registry(Forwarding):
         signal: Signal,
         now: float,
     ) -> Outcome:
-        """An offer.
+        """An offer, which is then to be `passed_on` or `abandon`ed.
 
         Raises LoadLimit, PortsExhausted, CallError or DataplaneError; nothing is left of a new call then.
         """
-        head = self._calls.get(call_id)
+        head = self._named(call_id)
         signal = self._sourced(signal)
         warnings: list[str] = []
         found = None if head is None else offered(head, from_tag, to_tag, signal)
@@ -187,7 +121,7 @@ class Registry(Forwarding):
         signal: Signal,
         now: float,
     ) -> Outcome:
-        """An answer to the offer of `from_tag`. Raises UnknownCall, CallError or DataplaneError.
+        """An answer to the offer of `from_tag`, to be `passed_on` too. Raises UnknownCall, CallError or DataplaneError.
 
         It revives a deleted call as an offer does: of a forked call, one branch failed and another was taken.
         """
@@ -216,6 +150,7 @@ class Registry(Forwarding):
             raise CallError(f"No party of the call has the {who}")
         for member in meant:
             self._apply(member, now)
+        self._changed(head)
         return head
 
     def delete(
@@ -234,76 +169,33 @@ class Registry(Forwarding):
         Its media passes until then. A delay that is over already is for `finish` to act on, so that the caller can read
         the call's counters before. `controller` is the address of the proxy that asks for it.
         """
-        head = self._calls.get(call_id)
+        head = self._named(call_id)
         meant = deleted(head, from_tag, to_tag, via_branch, match_to_tag) if head is not None else None
-        if not meant:
+        if head is None or not meant:
             return None
         seconds = self.settings.delete_delay if delay is None or delay < 0 else min(delay, MAX_DELETE_DELAY)
-        over = meant[0].over
         for call in meant:
             call.controller = controller or call.controller
             call.deleted = now + seconds if call.deleted is None else min(now + seconds, call.deleted)
             self._agenda.plan(call, call.deleted)
-        self._deleted += meant[0].over - over
+        if seconds > 0 or not head.over:
+            self._changed(head)
+        else:
+            self._census.note(head)  # the end follows at once, and is told by itself
         return meant[0]
+
+    def passed_on(self, outcome: Outcome) -> None:
+        """What an offer or answer made of a call is on its way to the other party: it is kept from now on."""
+        self._changed(outcome.call.members()[0])
 
     def abandon(self, outcome: Outcome, now: float) -> None:
         """Take back a call or branch whose first offer could not be passed on; one that stood before stays."""
         if not outcome.fresh:
-            return
-        if len(outcome.call.members()) > 1:
+            self.passed_on(outcome)
+        elif len(outcome.call.members()) > 1:
             self._leave(outcome.call, now)
         else:
-            self._end(outcome.call, "offer not passed on", now)
-
-    def finish(self, call: Call, now: float) -> bool:
-        """Let go of what is deleted of a call and has no delay left; returns whether the call has ended."""
-        if call.fork is None:
-            if call.deleted is None or call.deleted > now:
-                return False
-            self._end(call, "deleted", now)
-            return True
-        members = call.members()
-        due = [member for member in members if member.deleted is not None and member.deleted <= now]
-        if len(due) == len(members):
-            self._end(call, "deleted", now)
-            return True
-        for member in due:
-            self._leave(member, now)
-        return False
-
-    def terminate(self, call_id: str, now: float) -> Call:
-        """End a call at once, on an operator's word. Raises UnknownCall."""
-        call = self.query(call_id)
-        self._end(call, "terminated by the operator", now)
-        return call
-
-    def stop(self, now: float) -> None:
-        """End all calls at once, since the relay stops."""
-        for call in list(self._calls.values()):
-            self._end(call, "deleted" if call.over else "the relay stopped", now)
-
-    def tick(self, now: float) -> int:
-        """Run the timers that are due; returns how many calls ended."""
-        ended = 0
-        while (call := self._agenda.take(now)) is not None:
-            try:
-                ended += self._look_at(call, now)
-            except Exception:  # a fault at one call must neither keep it for ever nor hold up the others
-                self._agenda.plan(call, now + self._glance)
-                raise
-        return ended
-
-    def _look_at(self, call: Call, now: float) -> bool:
-        """End a call that has to, or plan the next look; returns whether it ended."""
-        if call.deleted is not None:
-            return self.finish(call, now)
-        reason, again = review(call, self.settings, self.plane.packets, now)
-        if reason is not None:
-            self._end(call, reason, now)
-        elif again < inf:
-            self._agenda.plan(call, again)
-        return reason is not None
+            self._end(outcome.call, "offer not passed on", now, kept=False)
 
     def reload(self, settings: Settings) -> None:
         """Take other settings over.
@@ -344,19 +236,30 @@ class Registry(Forwarding):
             self._admit()
         if head is not None and len(head.members()) >= MAX_BRANCHES:
             raise CallError(f"Too many branches of a call, {MAX_BRANCHES} stand")
-        first, second = _names(signal.direction)
-        if sister is not None and first is None:
-            first, second = (sister.legs[leg].interface.name for leg in (number, 1 - number))
-        version = family(media, signal)
-        near = self._places.choose(first, version, warnings)
-        asked = signal.family or version
-        far = self._places.choose(second, asked, warnings, asked=bool(signal.family))
+        near, far = self._settled(sister, number, media, signal, warnings)
         call = Call(call_id, (near, far), self._places.own, self._screen, now)
         call.learning = self.settings.learning
         call.branch = signal.via_branch
         if sister is not None:
             call.follow(sister, number)
         return call
+
+    def _settled(
+        self, sister: Call | None, number: int, media: Sequence[MediaDescription], signal: Signal, warnings: list[str]
+    ) -> tuple[Places, Places]:
+        """Where the ports of a new call or branch are to be: a branch of a partner's call stays on its addresses."""
+        first, second = _names(signal.direction)
+        version = family(media, signal)
+        asked = signal.family or version
+        if sister is not None:
+            here, there = sister.legs[number], sister.legs[1 - number]
+            if here.interface.home >= 0 or there.interface.home >= 0:
+                kept = self._places.kept
+                return kept(here.places, first, version, warnings), kept(there.places, second, asked, warnings)
+            if first is None:
+                first, second = here.interface.name, there.interface.name
+        near = self._places.choose(first, version, warnings)
+        return near, self._places.choose(second, asked, warnings, asked=bool(signal.family))
 
     def _branch_off(self, head: Call, from_tag: str, signal: Signal, now: float) -> tuple[Call, int]:
         """Another branch for an answer, with the offer that the offerer made. Raises CallError, PortsExhausted."""
@@ -381,13 +284,12 @@ class Registry(Forwarding):
             self._calls[call.call_id] = call
             self.tally.managed += 1
         else:
-            over = head.over
             head.fork = head.members()
             head.fork.append(call)
             call.fork, call.deed = head.fork, head.deed
             call.created = head.created
-            self._deleted -= over
-        self._agenda.plan(call, now + self._glance)
+        self._census.note(head or call)
+        self._plan(call, now)
 
     def _relocated(
         self, call: Call, number: int, media: Sequence[MediaDescription], signal: Signal, warnings: list[str]
@@ -402,7 +304,7 @@ class Registry(Forwarding):
 
     def _admit(self) -> None:
         """Raise LoadLimit where no call may be added."""
-        full = self.draining or 0 <= self.settings.max_sessions <= self.standing
+        full = self.draining or 0 <= self.settings.max_sessions <= self.own
         limit = SESSION_LIMIT if full else self.refuse()
         if limit is not None:
             self.tally.rejected += 1
@@ -418,46 +320,10 @@ class Registry(Forwarding):
             return signal._replace(sip_source=True)
         return signal
 
-    def _end(self, call: Call, reason: str, now: float) -> None:
-        """All of a call, with its branches."""
-        members = call.members()
-        head = members[0]
-        self._on_close(head, reason)
-        over = head.over
-        packets = 0
-        for member in members:
-            packets += member.gone_rtp.packets + member.gone_rtcp.packets
-            packets += sum(map(self.plane.packets, member.rules))
-            self._agenda.cancel(member)
-            self._drop(member, now)
-        del self._calls[head.call_id]
-        self._deleted -= over
-        tally = self.tally
-        tally.ended += 1
-        tally.packets += packets
-        tally.seconds += now - head.created
-        self.closed[reason] = self.closed.get(reason, 0) + 1
-
-    def _leave(self, call: Call, now: float) -> None:
-        """One branch of several goes; what it counted stays with the others."""
-        members = call.members()
-        heir = members[0] if members[0] is not call else members[1]
-        self._account(call, call.rules)
-        for total, more in ((heir.gone_rtp, call.gone_rtp), (heir.gone_rtcp, call.gone_rtcp)):
-            add(total, more)
-        over = call.over
-        self._agenda.cancel(call)
-        self._drop(call, now)
-        members.remove(call)
-        self._calls[call.call_id] = members[0]
-        self._deleted += members[0].over - over
-
-    # -- timers
-
     def _revive(self, call: Call, now: float) -> None:
-        self._deleted -= call.over
         call.deleted = None
-        self._agenda.plan(call, now + self._glance)
+        self._census.note(call.members()[0])
+        self._plan(call, now)
 
 
 def _admit() -> str | None:

@@ -8,6 +8,7 @@ from itertools import count
 from math import inf
 
 from relay.call import Call
+from relay.keeper import Keeper
 from relay.media import Held
 from relay.settings import Settings
 from relay.types import Endpoint
@@ -18,6 +19,7 @@ _LOOKS = 12
 """A call is looked at this often within its shortest limit, and ends late by that share of it at most."""
 _END = tuple[float, str]
 """When a call ends if nothing comes any more, and what that is called."""
+_Packets = Callable[[Endpoint], int]
 
 
 class Agenda:
@@ -63,12 +65,12 @@ def glance(settings: Settings) -> float:
     return max(1.0, min((limit for limit in limits if limit > 0), default=3600.0) / _LOOKS)
 
 
-def review(call: Call, settings: Settings, packets: Callable[[Endpoint], int], now: float) -> tuple[str | None, float]:
+def review(call: Call, settings: Settings, packets: _Packets, keeper: Keeper, now: float) -> tuple[str | None, float]:
     """(why a call has to end with all its branches, or None; when to look again). `packets` that came to a port."""
     final = call.created + (settings.final_timeout or inf)
     if final <= now:
         return "final timeout", inf
-    ends = [_silence(member, settings, packets, now) for member in call.members() if member.deleted is None]
+    ends = [_silence(member, settings, packets, keeper, now) for member in call.members() if member.deleted is None]
     end, reason = max(ends, key=_when) if len(ends) > 1 else ends[0]
     return (None, min(end, final, now + glance(settings))) if end > now else (reason, inf)
 
@@ -77,34 +79,36 @@ def _when(end: _END) -> float:
     return end[0]
 
 
-def _silence(call: Call, settings: Settings, packets: Callable[[Endpoint], int], now: float) -> _END:
-    """The end by silence: the most patient stream decides."""
+def _silence(call: Call, settings: Settings, packets: _Packets, keeper: Keeper, now: float) -> _END:
+    """The end by silence: the most patient stream decides. What a partner heard counts like what came here."""
     limit, reason = _limit(call, settings, None)
-    end = call.last_signal + limit
+    since = max(call.last_signal, call.awake)
+    end = since + limit
     if any(call.streams()):
         end = 0.0
     for mine, theirs in call.sides():
         limit, name = _limit(call, settings, mine.sends_to(theirs))
-        seen = call.last_signal
+        seen = since
         if mine.line.held is not None:
-            seen = max(seen, _heard(mine.line.held, packets, now))
+            seen = max(seen, _heard(mine.line.held, packets, keeper, now))
         for stream in mine.streams:
             assert stream.local is not None
             count = packets(stream.local)
             if count != stream.count:
                 stream.count, stream.seen = count, now
                 return now + limit, name
-            if (left := max(stream.seen, seen) + limit) > end:
+            if (left := max(stream.seen, seen, keeper.heard(stream.local)) + limit) > end:
                 end, reason = left, name
     return end, reason
 
 
-def _heard(held: Held, packets: Callable[[Endpoint], int], now: float) -> float:
+def _heard(held: Held, packets: _Packets, keeper: Keeper, now: float) -> float:
     """When a packet last came to the ports that are in force until the answer."""
-    count = sum([packets(rule.local) for kept in held.rules for rule in kept])
+    locals_ = [rule.local for kept in held.rules for rule in kept]
+    count = sum([packets(local) for local in locals_])
     if count != held.count:
         held.count, held.seen = count, now
-    return held.seen
+    return max([held.seen, *[keeper.heard(local) for local in locals_]])
 
 
 def _limit(call: Call, settings: Settings, sends: bool | None) -> _END:

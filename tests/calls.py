@@ -101,7 +101,9 @@ class Stage:
         call_id: str = "c1",
         tags: tuple[str, str | None] = ("alice", None),
     ) -> Outcome:
-        return self.registry.offer(call_id, *tags, media, signal, self.now)
+        outcome = self.registry.offer(call_id, *tags, media, signal, self.now)
+        self.registry.passed_on(outcome)
+        return outcome
 
     def answer(
         self,
@@ -110,7 +112,9 @@ class Stage:
         call_id: str = "c1",
         tags: tuple[str, str] = ("alice", "bob"),
     ) -> Outcome:
-        return self.registry.answer(call_id, *tags, media, signal, self.now)
+        outcome = self.registry.answer(call_id, *tags, media, signal, self.now)
+        self.registry.passed_on(outcome)
+        return outcome
 
     def delete(self, call_id: str = "c1", **how: Any) -> Call | None:
         return self.registry.delete(call_id, self.now, **how)

@@ -58,10 +58,12 @@ class OfferAnswer:
         try:
             near = _peer(outcome)
             near.memory = party.offered(session, _memory(near))
-            return self._reply(session, media, outcome, options, room, False)
+            reply = self._reply(session, media, outcome, options, room, False)
         except Exception:
             self._registry.abandon(outcome, now)
             raise
+        self._registry.passed_on(outcome)
+        return reply
 
     def answer(self, options: Options, now: float, room: int) -> Reply:
         """The reply to an answer."""
@@ -73,8 +75,11 @@ class OfferAnswer:
             return {"sdp": options.sdp, "result": "ok"}
         media = describe(session)
         outcome = self._registry.answer(call, tag, answerer, media, options.signal(), now)
-        party.carry_over(session, _memory(outcome.far))
-        return self._reply(session, media, outcome, options, room, True)
+        try:
+            party.carry_over(session, _memory(outcome.far))
+            return self._reply(session, media, outcome, options, room, True)
+        finally:  # the registry has the answer, also where its body cannot be passed on
+            self._registry.passed_on(outcome)
 
     def _reply(
         self,

@@ -64,8 +64,8 @@ def statistics(
     counters = registry.plane.counters()
     found: Report = {
         "currentstatistics": {
-            "sessionsown": registry.standing,
-            "sessionsforeign": 0,
+            "sessionsown": registry.own,
+            "sessionsforeign": registry.foreign,
             "sessionstotal": len(registry),
             "transcodedmedia": 0,
         },
