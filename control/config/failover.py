@@ -75,7 +75,7 @@ class Failover:
         shown="/run/hairpin-bgp/bridge.sock for exabgp, /run/bird/bird.ctl for bird",
     )
     bgp_include: str = option(
-        "/run/hairpin-bgp/hairpin.conf",
+        "/run/hairpin/bgp/hairpin.conf",
         str,
         "the file for BIRD's configuration to include, which says what is announced",
         "FILE",

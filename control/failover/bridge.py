@@ -62,6 +62,7 @@ class Bridge:
         if len(wanted) > MAX_ROUTES or not 0 < grace <= 86400:
             raise ValueError(f"at most {MAX_ROUTES} routes and a grace of up to a day")
         self.wanted, self.grace, self._heard = wanted, grace, now
+        self.refused = {prefix: what for prefix, what in self.refused.items() if prefix in wanted}
 
     def commands(self, now: float) -> list[str]:
         """What ExaBGP is to be told at this moment."""
@@ -125,7 +126,6 @@ class Bridge:
                 self.held[prefix] = wanted
             return []
         if wanted is None:
-            self.refused.pop(prefix, None)
             if then is None:
                 return []
             self._sent.append((prefix, None))

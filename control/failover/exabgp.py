@@ -181,7 +181,7 @@ def attributes_text(ip: str, role: Role, styles: Styles) -> str:
     if style.local_preference is not None:
         words.append(f"local-preference {style.local_preference}")
     if style.prepend and styles.asn:
-        words.append(f"as-path [ {' '.join([str(styles.asn)] * style.prepend)} ]")
+        words.append(f"as-path [ {' '.join([str(styles.asn)] * (style.prepend + 1))} ]")
     for name, parts in (("community", 2), ("large-community", 3)):
         if ours := [one for one in style.communities if len(one.split(":")) == parts]:
             words.append(f"{name} [ {' '.join(ours)} ]")
