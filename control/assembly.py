@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -31,7 +30,7 @@ from control.ops.console import Console
 from control.ops.operators import OperatorSocket
 from control.planes import Chosen
 from control.reload import Reloader
-from control.state import Leaving, Remains, remains
+from control.state import Leaving, Remains, claim, remains
 from control.transports import Transports
 from control.version import version
 from relay.call import Call
@@ -95,7 +94,8 @@ class Relay:
 
         `handed`: sockets for listeners that stood before.
         """
-        claim, socket_path = _claim(config, stack, leaving)
+        held, socket_path = claim(config)
+        stack.callback(lambda: held.release(leaving.keep))
         if config.pidfile:
             supervisor.write_pidfile(Path(config.pidfile))
             stack.callback(supervisor.remove_pidfile, Path(config.pidfile))
@@ -125,8 +125,8 @@ class Relay:
             relay._keep(left, kept)
         if chosen.plane.name != "memory":
             stack.callback(_give_back, ports, leaving)
-            relay.reserved = ports.reserve(claim.left_behind, claim.note)
-            relay.keep_ports = lambda: ports.reserve("", claim.note)
+            relay.reserved = ports.reserve(held.left_behind, held.note)
+            relay.keep_ports = lambda: ports.reserve("", held.note)
         relay.skip_busy_ports()
         await relay._listen(socket_path, stack, handed)
         if kept is not None:
@@ -197,23 +197,6 @@ class Relay:
     def listeners(self) -> list[dict[str, str]]:
         """Where ng is spoken, to whom, and how Kamailio names it."""
         return self.transports.listeners(self.config, [one.address for one in self.registry.interfaces])
-
-
-def _claim(config: Config, stack: AsyncExitStack, leaving: Leaving) -> tuple[place.Claim, Path]:
-    """Take this instance's place in this namespace; with it, where the operators' socket goes."""
-    asked = Path(config.socket).absolute() if config.socket else None
-    try:
-        path = place.socket_path(place.directory(os.environ, os.geteuid()), config.instance, place.namespace())
-        claim = place.Claim(path.with_suffix(".lock"), config.instance)
-    except place.InstanceTaken:
-        raise
-    except place.PlaceError:
-        if asked is None:
-            raise
-        path = place.socket_path(asked.parent, config.instance, place.namespace())
-        claim = place.Claim(path.with_suffix(".lock"), config.instance)
-    stack.callback(lambda: claim.release(leaving.keep))
-    return claim, asked or path
 
 
 def _open_journal(config: Config, left: Remains, stack: AsyncExitStack, leaving: Leaving) -> Journal:
