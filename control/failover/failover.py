@@ -1,7 +1,6 @@
 """Service addresses kept announced as they should be: decisions of state.py, orders of operators, and the speaker.
 
-The speaker is told on change only, by one task, so that what is told last is what holds. What happened to an address is
-remembered with its times, for the operator who has just asked for it.
+What happened to an address is remembered with its times, for the operator who has just asked for it.
 """
 
 from __future__ import annotations
@@ -13,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from control.failover.herald import Herald
 from control.failover.remains import Remains, recall, remember
-from control.failover.speaker import Role, Route, Speaker, SpeakerLost
+from control.failover.speaker import Role, Route, Speaker
 from control.failover.state import Address, Limits, Order, View, partner_of
 from control.replication.record import Lease
 from relay.errors import HairpinError
@@ -29,8 +29,6 @@ QUIET = 3.0
 """Seconds without packets after which the traffic of an address has moved."""
 HAPPENINGS = 32
 """What is remembered of each address."""
-LEAVING = 2.5
-"""Seconds an orderly stop waits for the speaker."""
 
 
 class OrderRefused(HairpinError):
@@ -54,8 +52,9 @@ class Partners(Protocol):
     def in_sync(self, keyspace: int) -> bool:
         """Whether all calls of a keyspace are here, as far as can be known."""
 
-    def living(self) -> Mapping[int, Lease]:
-        """Leases of the other nodes that live."""
+    @property
+    def leases(self) -> Mapping[int, Lease]:
+        """Of the other nodes that live."""
 
 
 class Happening(NamedTuple):
@@ -107,12 +106,8 @@ class Failover:
         self._quiet: dict[str, float] = {}
         """Since when no packets came to an address."""
         self._unwell = ""
-        self._wanted: dict[str, Route] = {}
-        self._changed = asyncio.Event()
-        self._speaking = ""
-        """Why the speaker has not confirmed what it was told last; empty where it has."""
+        self._herald = Herald(speaker, self._happened)
         self._tasks: list[asyncio.Task[None]] = []
-        self._left = False
 
     async def start(self) -> None:
         """Take up what a relay before this one left announced and what operators ordered, and begin."""
@@ -125,7 +120,7 @@ class Failover:
                 log.info("%s is announced as %s by the relay before this one", ip, role.value)
         self._recall()
         self.look()
-        self._tasks = [asyncio.create_task(self._keep_looking()), asyncio.create_task(self._keep_telling())]
+        self._tasks = [asyncio.create_task(self._keep_looking()), asyncio.create_task(self._herald.run())]
 
     async def close(self) -> None:
         """Stop; what is announced stays so for the speaker's grace. Safe to call twice."""
@@ -137,19 +132,13 @@ class Failover:
 
     async def leave(self, withdraw: bool) -> None:
         """Before an orderly stop: with `withdraw` all routes go, and the speaker has confirmed that, or is away."""
-        if not withdraw or not self._tasks:
-            return
-        self._left = True
-        self._wanted = {}
-        try:
-            await asyncio.wait_for(self._speaker.announce({}), LEAVING)
-        except (SpeakerLost, TimeoutError) as error:
-            log.warning("the routes may stand for a while: %s", error)
+        if withdraw and self._tasks:
+            await self._herald.leave()
 
     def look(self) -> None:
         """Decide anew on all addresses, and have the speaker told where that changes anything."""
         now, self._unwell = self._clock(), self._health()
-        leases = self._partners.living() if self._partners is not None else {}
+        leases = self._leases()
         for address in self._addresses.values():
             self._watch_packets(address, now)
             self._finish_drain(address, now)
@@ -157,10 +146,7 @@ class Failover:
         if self._partners is not None:
             self._partners.healthy = not self._unwell
             self._partners.announced.update({ip: one.role.value for ip, one in self._addresses.items()})
-        wanted = {ip: Route(one.role, not one.partner) for ip, one in self._addresses.items()}
-        if wanted != self._wanted and not self._left:
-            self._wanted = wanted
-            self._changed.set()
+        self._herald.want({ip: Route(one.role, not one.partner) for ip, one in self._addresses.items()})
 
     def withdraw(self, ip: str | None, force: bool) -> list[str]:
         """An operator's order; of all addresses where none is named. Returns the addresses it holds for.
@@ -168,7 +154,7 @@ class Failover:
         Raises OrderRefused, with nothing ordered, where no partner would serve one of them and `force` is not given.
         """
         meant = self._meant(ip)
-        leases = self._partners.living() if self._partners is not None else {}
+        leases = self._leases()
         bare = [one.ip for one in meant if one.role is not Role.NONE and not self._partner(one.ip, leases)]
         if bare and not force:
             raise OrderRefused(
@@ -208,21 +194,21 @@ class Failover:
         return {
             "speaker": self._speaker.name,
             "speaker_lines": self._speaker.describe(),
-            "unconfirmed": self._speaking,
+            "unconfirmed": self._herald.problem,
             "unwell": self._unwell,
             "draining": self.draining,
             "addresses": [self._row(one, now) for one in self._addresses.values()],
         }
 
     def _row(self, address: Address, now: float) -> dict[str, Any]:
-        living = self._partners.living() if self._partners is not None else {}
-        said = {lease.name: lease.announced.get(address.ip, Role.NONE.value) for lease in living.values()}
+        said = {one.name: one.announced.get(address.ip, Role.NONE.value) for one in self._leases().values()}
         ports = self._ports.get(address.ip, -1)
         return {
             "address": address.ip,
             "home": self._places[address.ip].home,
             "own": address.own,
             "role": address.role.value,
+            "confirmed": self._herald.confirmed.get(address.ip) is address.role,
             "order": address.order.value,
             "why": address.why,
             "alarm": address.alarm,
@@ -240,32 +226,6 @@ class Failover:
             except Exception:
                 log.exception("the look at the announcements failed; it goes on")
 
-    async def _keep_telling(self) -> None:
-        told: Mapping[str, Route] = {}
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
-            if self._left:
-                continue
-            wanted = dict(self._wanted)
-            changed = [ip for ip in wanted if wanted[ip].role is not told.get(ip, Route(Role.NONE)).role]
-            for ip in changed:
-                self._happened(ip, f"{self._speaker.name} is told: {wanted[ip].role.value}")
-            await self._tell(wanted, changed)
-            told = wanted
-
-    async def _tell(self, wanted: Mapping[str, Route], changed: Iterable[str]) -> None:
-        try:
-            await self._speaker.announce(wanted)
-            problem = ""
-        except SpeakerLost as error:
-            problem = str(error)
-        for ip in changed:
-            self._happened(ip, problem or f"{self._speaker.name} has confirmed: {wanted[ip].role.value}")
-        if problem and problem != self._speaking:
-            log.error("what is announced is not confirmed: %s", problem)
-        self._speaking = problem
-
     def _decide(self, address: Address, leases: Mapping[int, Lease], now: float) -> None:
         partner, role, alarm = address.partner, address.role, address.alarm
         address.decide(self._view(address, leases), now, self.limits)
@@ -281,6 +241,9 @@ class Failover:
             log.error("ALARM: %s: %s", address.ip, address.alarm)
         elif alarm and not address.alarm:
             log.warning("%s: the alarm is over: %s", address.ip, address.why)
+
+    def _leases(self) -> Mapping[int, Lease]:
+        return self._partners.leases if self._partners is not None else {}
 
     def _view(self, address: Address, leases: Mapping[int, Lease]) -> View:
         home = self._places[address.ip].home
