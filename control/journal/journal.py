@@ -149,7 +149,9 @@ class Journal:
     # -- what is to be kept
 
     def put(self, call_id: str, record: bytes) -> None:
-        """Keep a call's record in place of the one before it."""
+        """Keep a call's record in place of the one before it; nothing once the journal is closed."""
+        if self._writer is None:
+            return
         if len(record) > MAX_BODY or len(call_id) * 4 > MAX_KEY:
             self.too_large += 1
             return
@@ -159,6 +161,8 @@ class Journal:
 
     def drop(self, call_id: str) -> None:
         """A call has ended."""
+        if self._writer is None:
+            return
         self.settle(call_id)
         self.kept += 1
         under_way = self._flight is not None and call_id in self._flight.calls
@@ -171,7 +175,12 @@ class Journal:
     def reply(self, remembered: Remembered) -> None:
         """Keep what was replied to a command, for its repeats."""
         replies = self._batch.replies
-        if not self.failing and len(replies) < MAX_REPLIES and len(remembered.reply) <= MAX_REPLY:
+        if (
+            self._writer is not None
+            and not self.failing
+            and len(replies) < MAX_REPLIES
+            and len(remembered.reply) <= MAX_REPLY
+        ):
             replies.append(reply_frame(remembered, time.time() + YOUNG))
             self._plan()
 
@@ -265,10 +274,10 @@ class Journal:
         for timer in (self._handing, self._watch):
             if timer is not None:
                 timer.cancel()
+        behind = self.behind
         if self._batch:
             writer.hand(self._batch)
-        behind = self.behind
-        self._flight = None
+        self._batch, self._flight = Batch(), None
         if not writer.stop(GOODBYE):
             log.error("journal: %d calls are not written: %s does not answer", behind, self._files.folder)
         self._release(self._given + 1)
@@ -304,12 +313,12 @@ def flush(folder: Path) -> bool:
         return False
     locked = lock(folder)
     try:
-        paths = [*listed(folder, CALLS), *listed(folder, REPLIES), folder / DAMAGED]
+        paths = [*listed(folder, CALLS), *listed(folder, REPLIES), *listed(folder, DAMAGED)]
         for path in paths:
-            path.unlink(missing_ok=True)
+            path.unlink()
     finally:
         os.close(locked)
-    return len(paths) > 1
+    return bool(paths)
 
 
 def _pass(send: Callable[[], None]) -> None:

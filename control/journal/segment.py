@@ -64,7 +64,7 @@ class Segment:
         """Be rid of the file, but keep it aside where it holds what could not be read. Raises OSError."""
         with suppress(FileNotFoundError):
             if self.damaged:
-                self.path.replace(self.path.with_name(DAMAGED))
+                self.path.replace(self.path.with_name(f"{DAMAGED}-00000000"))
             else:
                 self.path.unlink()
         self.close()

@@ -1,0 +1,198 @@
+"""Makes calls again of what the journal holds, behind a start's first answers.
+
+What cannot be made a call (its interface is missing, its port is another call's, a later version wrote it) stays in the
+journal, keeps its ports and what is in force at them, and is tried again: the reason may go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, Final
+
+from control.journal import Journal
+from control.log import NOTICE
+from control.replication.record import RecordError, decode
+from control.sdp import recall
+from relay import snapshot
+from relay.errors import HairpinError
+from relay.registry import Registry
+from relay.types import Deed, Endpoint
+
+__all__ = ["Restoring"]
+
+log = logging.getLogger(__name__)
+
+SLICE = 0.005
+"""Seconds that commands may have to wait for what is restored."""
+RETRY = 60.0
+"""Seconds between two attempts at what could not be restored."""
+RETRIED = 1000
+"""Records of one attempt."""
+REMOVED = 256
+"""Rules without a call that are removed at once."""
+NAMED = 32
+"""Reasons of one start that the log has; status has all."""
+
+
+class Restoring:
+    """What waits to be restored, and what cannot be.
+
+    `clock` gives the registry's seconds, `unix` Unix seconds. `over` knows of calls, by Call-ID and incarnation, that
+    have ended elsewhere.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        journal: Journal,
+        keyspace: int,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        unix: Callable[[], float],
+        over: Callable[[str, str], bool],
+    ) -> None:
+        self.restored = 0
+        self.unrestored: dict[str, str] = {}
+        """Call-IDs, and why."""
+        self._registry: Final = registry
+        self._journal: Final = journal
+        self._keyspace: Final = keyspace
+        self._loop: Final = loop
+        self._clock: Final = clock
+        self._unix: Final = unix
+        self._over: Final = over
+        self._waiting = dict.fromkeys(journal.standing())
+        self._named: set[str] = set()
+        self._began = 0.0
+        self._done = False
+        self._next: asyncio.Handle | None = None
+
+    def hold(self) -> None:
+        """Keep the ports of all that is to be restored from being drawn."""
+        inherited = self._registry.plane.inherited()
+        self._registry.hold(inherited or self._ports(self._waiting))
+
+    def start(self) -> None:
+        """Restore one after the other, behind what else the loop has to do."""
+        self._began = self._clock()
+        self._next = self._loop.call_soon(self._slice)
+
+    def close(self) -> None:
+        """Leave what waits to the next start; safe to call twice."""
+        if self._next is not None:
+            self._next.cancel()
+
+    def fetch(self, call_id: str) -> bool:
+        """Restore a call now, if there is a record of it; whether it stands."""
+        if call_id not in self._waiting and call_id not in self.unrestored:
+            return False
+        return self._try(call_id)
+
+    def status(self) -> dict[str, Any]:
+        """How far it is."""
+        reasons = Counter(self.unrestored.values())
+        return {
+            "restored": self.restored,
+            "waiting": len(self._waiting),
+            "not restored": dict(reasons.most_common(NAMED)),
+        }
+
+    # -- one call
+
+    def _try(self, call_id: str) -> bool:
+        self._waiting.pop(call_id, None)
+        self.unrestored.pop(call_id, None)
+        try:
+            standing = self._restore(call_id)
+        except HairpinError as error:
+            self._fail(call_id, str(error))
+            return False
+        except Exception as error:
+            self._fail(call_id, f"a fault of the relay's own: {error!r}")
+            return False
+        self._journal.settle(call_id)
+        return standing
+
+    def _restore(self, call_id: str) -> bool:
+        """Put a call in force; whether it stands. Raises HairpinError."""
+        if self._registry.find(call_id) is not None:
+            return True
+        data = self._journal.record(call_id)
+        if data is None:
+            return False
+        record = decode(data)
+        if record.call_id != call_id:
+            raise RecordError(f"its record is of another call, {record.call_id}")
+        if record.dead or self._over(call_id, record.incarnation):
+            self._journal.drop(call_id)
+            return False
+        owner = record.owner
+        deed = Deed(record.incarnation, record.term, owner, record.version, foreign=owner != self._keyspace)
+        now = self._clock()
+        members = self._registry.read(record.body, self._unix() - now, recall.read, now)
+        for member in members:
+            member.deed = deed
+        self._registry.receive(members, now)
+        self.restored += 1
+        return True
+
+    def _fail(self, call_id: str, reason: str) -> None:
+        self.unrestored[call_id] = reason
+        if reason not in self._named and len(self._named) < NAMED:
+            self._named.add(reason)
+            log.error("call %s is not restored: %s; its record is kept, and tried again", call_id, reason)
+
+    # -- all of them
+
+    def _slice(self) -> None:
+        end = self._clock() + SLICE
+        while self._waiting and self._clock() < end:
+            self._try(next(iter(self._waiting)))
+        if self._waiting:
+            self._next = self._loop.call_soon(self._slice)
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
+        """All that could be restored is."""
+        kept = self._ports(self.unrestored)
+        pairs = {(end.ip, end.port & ~1) for end in kept}
+        inherited = self._registry.plane.inherited()
+        self._registry.unhold()
+        self._registry.hold(kept)
+        self._remove([end for end in inherited if (end.ip, end.port & ~1) not in pairs])
+        if not self._done:
+            self._done = True
+            self._report(len(inherited))
+        self._next = self._loop.call_later(RETRY, self._retry)
+
+    def _report(self, inherited: int) -> None:
+        if self.restored or self.unrestored or inherited:
+            seconds = self._clock() - self._began
+            text = "%d calls are restored, in %.1f s; %d are not, `hairpin status` says why; %d ports had no call"
+            log.log(NOTICE, text, self.restored, seconds, len(self.unrestored), inherited)
+
+    def _remove(self, leftovers: list[Endpoint]) -> None:
+        """Take what is in force without a call out of force, piece by piece."""
+        self._registry.plane.remove(leftovers[:REMOVED], 0.0)
+        if len(leftovers) > REMOVED:
+            self._loop.call_soon(self._remove, leftovers[REMOVED:])
+
+    def _retry(self) -> None:
+        self._waiting = dict.fromkeys(islice(self.unrestored, RETRIED))
+        self._slice()
+
+    def _ports(self, call_ids: dict[str, Any]) -> list[Endpoint]:
+        """The ports in the records of some calls, as far as these can be read."""
+        found: list[Endpoint] = []
+        for call_id in call_ids:
+            try:
+                data = self._journal.record(call_id)
+                found += snapshot.ports(decode(data).body) if data is not None else []
+            except HairpinError:
+                continue
+        return found
