@@ -30,9 +30,11 @@ def main(arguments: Sequence[str], default_file: Path = DEFAULT_FILE) -> int:
     print(f"# options: from {loaded.source}", *settings(loaded.config, loaded.origins), sep="\n")
     problems = _unreadable(loaded.config)
     try:
-        for one in places(loaded.config):
+        config = loaded.config
+        for one in places(config):
             shown = f", shown as {one.advertised}" if one.advertised else ""
-            print(f"# media: {one.name} {one.address}{shown}, ports {one.port_min}-{one.port_max}")
+            partner = f", held ready for keyspace {one.keyspace}" if one.keyspace not in (-1, config.keyspace) else ""
+            print(f"# media: {one.name} {one.address}{shown}, ports {one.port_min}-{one.port_max}{partner}")
     except ConfigError as error:
         problems += error.problems
     _tell("error", problems)

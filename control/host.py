@@ -14,10 +14,11 @@ from typing import NamedTuple
 
 from control.config import Config, ConfigError, HostAddress, Network, check, resolve
 from control.config import Interface as Given
+from control.config.replication import Slice
 from relay.nic.links import Rtnetlink
 from relay.nic.portreserve import PortReservation
 from relay.nic.sockets import busy_udp_ports
-from relay.ports import Interface, PortPool
+from relay.ports import Interface, PortPool, Span, lent, slices
 from relay.types import Endpoint
 
 log = logging.getLogger("hairpin")
@@ -93,9 +94,14 @@ def places(config: Config) -> tuple[Given, ...]:
 
 
 class MediaPorts:
-    """The ports of all media addresses: one pool for each address and range, by whatever names it goes."""
+    """The ports of all media addresses: one pool for each address and range, by whatever names it goes.
 
-    def __init__(self, given: Sequence[Given]) -> None:
+    `keyspace` is this node's, `shares` say which part of every range each node draws from as a guest.
+    """
+
+    def __init__(self, given: Sequence[Given], keyspace: int = 0, shares: Sequence[Slice] = ()) -> None:
+        self._keyspace = keyspace
+        self._shares = [(one.keyspace, float(one.share)) for one in shares]
         self.interfaces: list[Interface] = []
         self._pools: dict[tuple[str, int, int], PortPool] = {}
         self._excluded: dict[PortPool, frozenset[int]] = {}
@@ -103,13 +109,22 @@ class MediaPorts:
         for one in given:
             pool = self._pool(one)
             self._excluded[pool] = self._excluded.get(pool, frozenset()) | frozenset(one.exclude_ports)
-            self.interfaces.append(Interface(*_shown(one), pool))
+            self.interfaces.append(Interface(*_shown(one), pool, self._home(one)))
 
     def _pool(self, one: Given) -> PortPool:
         key = (one.address, one.port_min, one.port_max)
         if key not in self._pools:
-            self._pools[key] = PortPool(one.port_min, one.port_max, random.SystemRandom().random)
+            pool = PortPool(one.port_min, one.port_max, random.SystemRandom().random, self._lent(one))
+            self._pools[key] = pool
         return self._pools[key]
+
+    def _home(self, one: Given) -> int:
+        return -1 if one.keyspace == self._keyspace else one.keyspace
+
+    def _lent(self, one: Given) -> list[Span]:
+        """The ports of an address that are other nodes' to draw."""
+        cut = slices(one.port_min, one.port_max, self._shares)
+        return lent(one.port_min, one.port_max, cut, self._home(one), self._keyspace)
 
     def skip_busy(self, own: Iterable[Endpoint]) -> None:
         """Leave ports alone that other programs hold, and those the configuration leaves out; `own` are ours."""
@@ -125,7 +140,8 @@ class MediaPorts:
 
     def grows_to(self, given: Sequence[Given]) -> bool:
         """Whether these are the same addresses by the same names, with all ports of today or more."""
-        if [_shown(one) for one in given] != [(one.name, one.address, one.advertised) for one in self.interfaces]:
+        here = [(one.name, one.address, one.advertised, one.home) for one in self.interfaces]
+        if [(*_shown(one), self._home(one)) for one in given] != here:
             return False
         spans: dict[PortPool, tuple[int, int]] = {}
         for one, interface in zip(given, self.interfaces, strict=True):
@@ -139,6 +155,7 @@ class MediaPorts:
         self._excluded = {interface.pool: frozenset() for interface in self.interfaces}
         for one, interface in zip(given, self.interfaces, strict=True):
             interface.pool.widen(one.port_min, one.port_max)
+            interface.pool.lend(self._lent(one))
             self._excluded[interface.pool] |= frozenset(one.exclude_ports)
         self._pools = {(one.address, one.pool.low, one.pool.high): one.pool for one in self.interfaces}
 

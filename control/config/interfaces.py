@@ -1,6 +1,6 @@
 """Where media is relayed: logical interfaces as people write them, and the addresses of this host they stand for.
 
-interface = internal/10.0.0.1;external/eth1!203.0.113.7;old-name=external;any
+interface = internal/10.0.0.1;external/eth1!203.0.113.7;old-name=external;any;external/203.0.113.8@2
 
 [interface-public]
 address = 192.0.2.1
@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 from control.config.errors import ConfigError
 from control.config.readers import HOST_NAME, address, host_address, parts, ports, whole
+from control.config.replication import MAX_KEYSPACE, Replication
+from relay.ports import slices
 
 ANY = "any"
 """All addresses of this host but loopback and link-local ones."""
@@ -41,11 +43,14 @@ class Interface(NamedTuple):
     """Ports of the range that are left alone."""
     alias: bool = False
     """`name` is another name for all that the name in `address` stands for."""
+    keyspace: int = -1
+    """Of the partner whose address it is, which makes calls on it while this node holds them ready; -1: this node's."""
 
     def __str__(self) -> str:
         if self.alias:
             return f"{self.name}={self.address}"
-        return f"{self.name}/{self.address}" + (f"!{self.advertised}" if self.advertised else "")
+        shown = f"!{self.advertised}" if self.advertised else ""
+        return f"{self.name}/{self.address}{shown}" + (f"@{self.keyspace}" if self.keyspace >= 0 else "")
 
 
 class HostAddress(NamedTuple):
@@ -56,23 +61,25 @@ class HostAddress(NamedTuple):
 
 
 def interface(text: str) -> Interface:
-    """`[NAME/]ADDRESS[!ADVERTISED]` or `ALIAS=NAME`. Raises ValueError."""
+    """`[NAME/]ADDRESS[!ADVERTISED][@KEYSPACE]` or `ALIAS=NAME`. Raises ValueError."""
     left, equals, right = (part.strip() for part in text.partition("="))
     if equals:
         return Interface(_name(left), _name(right), alias=True)
     name, slash, addresses = text.rpartition("/")
     if slash and not name:
         raise ValueError("has an empty name before the slash; write NAME/ADDRESS")
+    addresses, at, keyspace = addresses.partition("@")
     local, mark, advertised = addresses.partition("!")
-    return _interface(_name(name) if slash else "default", local, advertised if mark else None)
+    home = _keyspace(keyspace) if at else -1
+    return _interface(_name(name) if slash else "default", local, advertised if mark else None, home)
 
 
-def _interface(name: str, local: str, advertised: str | None) -> Interface:
+def _interface(name: str, local: str, advertised: str | None, home: int) -> Interface:
     where = _place(local)
     shown = "" if advertised is None else _place(advertised)
     if _family(where) and _family(shown) and _family(where) != _family(shown):
         raise ValueError("must advertise an address of the same family")
-    return Interface(name, where, "" if shown == where else shown)
+    return Interface(name, where, "" if shown == where else shown, keyspace=home)
 
 
 def _name(text: str) -> str:
@@ -96,6 +103,8 @@ def _family(text: str) -> int:
         return 0
 
 
+_keyspace = whole(0, MAX_KEYSPACE, "the keyspace of a partner,")
+
 KEYS: dict[str, Callable[[str], object]] = {
     "address": str,
     "advertised": str,
@@ -104,8 +113,9 @@ KEYS: dict[str, Callable[[str], object]] = {
     "exclude-ports": ports,
     "alias": str,
     "name": str,
+    "keyspace": _keyspace,
 }
-"""What an interface's section may say; all texts but ports are read together."""
+"""What an interface's section may say; all texts are read together."""
 
 
 def from_section(title: str, values: Mapping[str, object]) -> tuple[Interface, ...]:
@@ -116,8 +126,9 @@ def from_section(title: str, values: Mapping[str, object]) -> tuple[Interface, .
         raise ValueError("needs either `address`, or `alias` with the name of another interface")
     if said["alias"]:
         return (Interface(name, _name(said["alias"]), alias=True),)
-    made = [_interface(name, part, said["advertised"] or None) for part in parts(said["address"])]
-    given: dict[str, Any] = {key.replace("-", "_"): values[key] for key in KEYS if "port" in key and key in values}
+    made = [_interface(name, part, said["advertised"] or None, -1) for part in parts(said["address"])]
+    numbers = [key for key in KEYS if key in values and key not in said and key != "name"]
+    given: dict[str, Any] = {key.replace("-", "_"): values[key] for key in numbers}
     return tuple(one._replace(**given) for one in made)
 
 
@@ -206,3 +217,21 @@ def check_ports(interfaces: Sequence[Interface]) -> Iterator[str]:
                     f"interfaces {other.name} and {one.name} share the address {one.address}, but their ports "
                     f"{theirs} and {span} overlap: give both the same ports, or ports apart"
                 )
+
+
+def check_keyspaces(interfaces: Sequence[Interface], given: Replication) -> Iterator[str]:
+    """What is wrong with whose addresses these are, all given in full, and with who draws which of their ports."""
+    for one in interfaces:
+        if one.keyspace >= 0 and one.keyspace not in given.keyspaces:
+            yield (
+                f"interface {one} belongs to keyspace {one.keyspace}, which is neither this node's own "
+                f"({given.keyspace}) nor among subscribe-keyspace"
+            )
+    if all(one.keyspace not in (-1, given.keyspace) for one in interfaces):
+        yield "all interfaces are partners': calls are made on an address of this node's own, which needs no keyspace"
+    shares = [(one.keyspace, float(one.share)) for one in given.slices]
+    for low, high in dict.fromkeys((one.port_min, one.port_max) for one in interfaces):
+        try:
+            slices(low, high, shares)
+        except ValueError as error:
+            yield f"takeover-slices: {error}; widen the range, or give larger shares to fewer nodes"

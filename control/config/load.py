@@ -259,7 +259,8 @@ def _problems(config: Config) -> list[str]:
 def check(config: Config, named: Sequence[Interface]) -> Iterator[str]:
     """What is wrong with the addresses and ports of these interfaces; said again once their addresses are known."""
     full = [config.with_ports(one) for one in named or (Interface("default", ""),)]
-    yield from dict.fromkeys(interfaces.check_ports(full))
+    wrong = list(dict.fromkeys(interfaces.check_ports(full)))
+    yield from wrong or interfaces.check_keyspaces(full, config)
     addresses = {one.address for one in full}
     if len(addresses) > config.max_addresses:
         yield (

@@ -39,8 +39,9 @@ class Config(Failover, Replication, Keeping):
     interface: tuple[Interface, ...] = option(
         (),
         each(interface),
-        "local address for media; the first one is used where the proxy names none",
-        "[NAME/]ADDRESS[!ADVERTISED]",
+        "local address for media; the first one is used where the proxy names none. With a keyspace it is the address "
+        "of that partner, whose calls are held ready here",
+        "[NAME/]ADDRESS[!ADVERTISED][@KEYSPACE]",
         short="i",
         shown="the address of the default route",
         repeat=True,

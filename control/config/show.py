@@ -48,5 +48,6 @@ def _has_ports(one: Interface) -> bool:
 
 def _section(one: Interface) -> Iterator[str]:
     for key in KEYS:
-        if value := getattr(one, key.replace("-", "_")):
+        field = key.replace("-", "_")
+        if (value := getattr(one, field)) != Interface._field_defaults.get(field):
             yield f"{key} = {text(value)}"

@@ -38,7 +38,7 @@ def test_sections_and_templates_read_back_too(tmp_path: Path) -> None:
     first, again = tmp_path / "first.conf", tmp_path / "again.conf"
     first.write_text(
         "[rtpengine]\nsocket = \\sodd\\\\path\\t\\s\n[interface-out]\naddress = 192.0.2.1\nadvertised = 203.0.113.1\n"
-        "port-min = 20000\nexclude-ports = 20002-20004\n[templates]\noffer = ICE=remove \\\\ x\n"
+        "port-min = 20000\nexclude-ports = 20002-20004\nkeyspace = 0\n[templates]\noffer = ICE=remove \\\\ x\n"
     )
     loaded = examine([], first)
     assert loaded.config.socket == " odd\\path\t "

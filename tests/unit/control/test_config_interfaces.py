@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from control.config import ConfigError, HostAddress, Interface, resolve
-from control.config.interfaces import check_ports, interface, repeated
+from control.config import ConfigError, HostAddress, Interface, load, resolve
+from control.config.interfaces import check_ports, from_section, interface, repeated
 
 HERE = (
     HostAddress("lo", "127.0.0.1"),
@@ -125,3 +125,67 @@ def test_ports_of_one_address_are_shared_or_apart(low: int, high: int, wrong: bo
 @pytest.mark.parametrize(("low", "high", "wrong"), [(30000, 30003, False), (30001, 30004, True), (40000, 30000, True)])
 def test_a_range_has_room_for_a_call(low: int, high: int, wrong: bool) -> None:
     assert bool(list(check_ports([Interface("in", "192.0.2.1", "", low, high)]))) is wrong
+
+
+# -- addresses of partners
+
+
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        ("192.0.2.1@2", Interface("default", "192.0.2.1", keyspace=2)),
+        ("out/192.0.2.1!203.0.113.1@0", Interface("out", "192.0.2.1", "203.0.113.1", keyspace=0)),
+        ("in:1/2001:db8::1@16383", Interface("in:1", "2001:db8::1", keyspace=16383)),
+    ],
+)
+def test_an_address_may_be_a_partners(text: str, given: Interface) -> None:
+    assert interface(text) == given
+    assert interface(str(given)) == given
+
+
+@pytest.mark.parametrize("text", ["192.0.2.1@", "192.0.2.1@two", "192.0.2.1@16384", "192.0.2.1@-1"])
+def test_what_is_no_keyspace_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match="must be the keyspace of a partner, from 0 to 16383"):
+        interface(text)
+
+
+def test_a_section_may_name_the_keyspace_too() -> None:
+    given = from_section("interface-out", {"address": "192.0.2.1,192.0.2.2", "keyspace": 0, "port-min": 20000})
+    assert [(one.address, one.keyspace, one.port_min) for one in given] == [
+        ("192.0.2.1", 0, 20000),
+        ("192.0.2.2", 0, 20000),
+    ]
+
+
+REDIS = ("--redis=127.0.0.1:6379/1", "--subscribe-keyspace=2")
+
+
+def refused(*arguments: str) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        load(["--config-file=none", *arguments])
+    return list(error.value.problems)
+
+
+def test_own_and_partners_addresses_stand_side_by_side() -> None:
+    given = load(["--config-file=none", *REDIS, "-i", "out/192.0.2.1@1;out/192.0.2.2@2"]).interface
+    assert [one.keyspace for one in given] == [1, 2]
+
+
+def test_a_partner_nobody_listens_to_is_named() -> None:
+    assert refused(*REDIS, "-i", "192.0.2.1;192.0.2.3@3") == [
+        "interface default/192.0.2.3@3 belongs to keyspace 3, which is neither this node's own (1) nor among "
+        "subscribe-keyspace"
+    ]
+
+
+def test_a_relay_needs_an_address_to_make_calls_on() -> None:
+    assert refused(*REDIS, "-i", "192.0.2.2@2") == [
+        "all interfaces are partners': calls are made on an address of this node's own, which needs no keyspace"
+    ]
+
+
+def test_slices_that_a_range_has_no_room_for_are_named() -> None:
+    assert refused(*REDIS, "-i", "192.0.2.1", "-m", "30000", "-M", "30009") == [
+        "takeover-slices: of the ports 30000 to 30009 the slices leave no pair for keyspace 1; widen the range, or "
+        "give larger shares to fewer nodes"
+    ]

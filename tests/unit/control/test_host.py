@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
+from fractions import Fraction
 from ipaddress import ip_network
 
 import pytest
 
 from control.config import Config, ConfigError, HostAddress, Interface
+from control.config.replication import Slice
 from control.host import Host, MediaPorts, media_addresses
+from relay.ports import Interface as Placed
 from relay.types import Endpoint
 
 HERE = Host(
@@ -149,3 +152,37 @@ def test_a_wider_range_keeps_what_is_drawn() -> None:
 def test_fewer_ports_or_other_addresses_are_no_growth(given: tuple[Interface, ...]) -> None:
     ports = MediaPorts((ranged("in", "127.0.0.1", 30000, 30003), ranged("out", "127.0.0.1", 30000, 30003)))
     assert not ports.grows_to(given)
+
+
+def drained(interface: Placed) -> set[int]:
+    found = set()
+    while interface.pool.has_free:
+        found.add(interface.pool.draw(0.0))
+    return found
+
+
+def test_nodes_of_a_set_share_out_the_ports_of_all_their_addresses() -> None:
+    shares = (Slice(1, Fraction(1, 8)), Slice(2, Fraction(1, 8)))
+    given = [ranged("out", f"127.0.0.{node}", 30000, 30159)._replace(keyspace=node) for node in (1, 2)]
+    one, two = (MediaPorts(given, node, shares).interfaces for node in (1, 2))
+    assert [place.home for place in one] == [-1, 2]
+    assert [place.home for place in two] == [1, -1]
+    home, guest = drained(one[0]), drained(two[0])
+    assert guest == set(range(30120, 30140, 2))
+    assert home | guest == set(range(30000, 30160, 2))
+    assert not home & guest
+    assert drained(one[1]) == set(range(30140, 30160, 2))
+
+
+def test_slices_grow_with_their_range() -> None:
+    shares = (Slice(1, Fraction(1, 8)), Slice(2, Fraction(1, 8)))
+    ports = MediaPorts([ranged("out", "127.0.0.1", 30000, 30159)], 1, shares)
+    wider = [ranged("out", "127.0.0.1", 30000, 30319)]
+    assert ports.grows_to(wider)
+    ports.grow(wider)
+    assert drained(ports.interfaces[0]) == {*range(30000, 30240, 2), *range(30280, 30320, 2)}
+
+
+def test_an_address_that_becomes_a_partners_waits_for_a_restart() -> None:
+    ports = MediaPorts([ranged("out", "127.0.0.1", 30000, 30159)], 1)
+    assert not ports.grows_to([ranged("out", "127.0.0.1", 30000, 30159)._replace(keyspace=2)])
