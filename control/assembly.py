@@ -21,6 +21,7 @@ from control.config import Config, Network
 from control.config import Interface as Given
 from control.handover import Handed
 from control.journal import Journal
+from control.keeper import CallKeeper
 from control.load import Limits, Meters
 from control.ng.commands import Commands
 from control.ng.service import Service
@@ -81,6 +82,7 @@ class Relay:
         self.reloader: Reloader | None = None
         self.remains: Remains | None = None
         self.journal: Journal | None = None
+        self.keeper: CallKeeper | None = None
         self.found_calls = 0
         """In the journal at the start."""
         self.found_ports = 0
@@ -102,12 +104,12 @@ class Relay:
         left = remains(config, place.namespace())
         kept = _open_journal(config, left, stack, leaving) if left is not None else None
         surveyed = host.survey()
-        ports = host.MediaPorts(host.media_addresses(config, surveyed))
+        ports = host.MediaPorts(host.media_addresses(config, surveyed), config.keyspace, config.slices)
         interfaces = ports.interfaces
         own = surveyed.others(interface.address for interface in interfaces)
         hearing = planes.Hearing()
         addresses = tuple({interface.address: None for interface in interfaces})
-        chosen = await planes.choose(config, addresses, hearing)
+        chosen = await planes.choose(config, addresses, hearing, left.pins if left is not None else None)
         stack.push_async_callback(_close_plane, chosen, leaving)
         found = chosen.plane.inherited()
         leaving.keep |= bool(found)
@@ -139,6 +141,8 @@ class Relay:
         self.found_calls = sum(1 for _ in kept.standing())
         self.transports.service.gate = kept
         self.transports.service.recall(kept.replies)
+        self.keeper = self.registry.keeper = CallKeeper(self.registry, kept, asyncio.get_running_loop())
+        self.keeper.hold()
 
     async def _listen(self, path: Path, stack: AsyncExitStack, handed: Sequence[Handed]) -> None:
         console = Console(self.registry, self.plane, lambda: telling.status(self), time.monotonic, self.chosen.texts)
@@ -149,8 +153,15 @@ class Relay:
         reached = {one.advertised for one in self.registry.interfaces}
         await self.transports.start(self.config, stack, reached, handed)
 
+    def restore(self) -> None:
+        """Bring the calls of the relay before back, behind what is answered meanwhile."""
+        if self.keeper is not None:
+            self.keeper.start()
+
     async def leave(self) -> None:
         """Begin the end: calls are left as they are for the next relay, or all end."""
+        if self.keeper is not None:
+            self.keeper.close()
         if not self.leaving.keep:
             self.registry.stop(time.monotonic())
 

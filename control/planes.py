@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from ipaddress import ip_address
+from pathlib import Path
 from typing import NamedTuple
 
 from control.config import Config
@@ -21,6 +22,10 @@ __all__ = ["Chosen", "Hearing", "choose"]
 log = logging.getLogger("hairpin")
 
 _SLOW = "XDP cannot be had, every packet goes through a socket: %s"
+_FORWARDS = (
+    "the tables in {} forward for a relay before this one, and --dataplane={} would take ports from them: start with "
+    "--dataplane=xdp, or end those calls with `hairpin flush`"
+)
 _MODES = {"auto": "auto", "xdp": "native", "xdp-generic": "generic"}
 
 
@@ -52,11 +57,16 @@ class Hearing:
             self.listener.rtcp(local, source, payload)
 
 
-async def choose(config: Config, addresses: tuple[str, ...], listener: Listener) -> Chosen:
+async def choose(config: Config, addresses: tuple[str, ...], listener: Listener, pins: Path | None = None) -> Chosen:
     """Start a plane that serves these media addresses. Raises DataplaneError saying why it cannot be had.
 
     Whoever asks for one plane by name gets that one or an error; `auto` settles for less and says so in the log.
+    `pins`: where XDP's tables are to outlive the relay. Where they stand, no other plane is started beside them.
     """
+    if pins is not None and _stands(pins):
+        if config.dataplane in ("memory", "userspace"):
+            raise DataplaneError(_FORWARDS.format(pins, config.dataplane))
+        return await _xdp(config, addresses, listener, pins)
     if config.dataplane == "memory":
         return await _memory(listener)
     if config.dataplane == "userspace":
@@ -68,12 +78,19 @@ async def choose(config: Config, addresses: tuple[str, ...], listener: Listener)
             log.warning(_SLOW, reason)
         return await _userspace(config, addresses, listener, reason)
     try:
-        return await _xdp(config, addresses, listener)
+        return await _xdp(config, addresses, listener, pins)
     except DataplaneError as error:
         if config.dataplane != "auto" or config.no_fallback:
             raise DataplaneError(f"{error}; or do without XDP: --dataplane=userspace") from error
         log.warning(_SLOW, error)
         return await _userspace(config, addresses, listener, str(error))
+
+
+def _stands(pins: Path) -> bool:
+    """Whether tables forward for a relay before this one. Raises DataplaneError where that cannot be seen."""
+    if not pins.is_dir():
+        return False
+    return any(pins.iterdir())
 
 
 async def _memory(listener: Listener) -> Chosen:
@@ -84,7 +101,7 @@ async def _memory(listener: Listener) -> Chosen:
     return Chosen(plane, {}, tuple, lambda keep: plane.close())
 
 
-async def _xdp(config: Config, addresses: tuple[str, ...], listener: Listener) -> Chosen:
+async def _xdp(config: Config, addresses: tuple[str, ...], listener: Listener, pins: Path | None) -> Chosen:
     from relay.dataplane.xdp import COUNTER_TEXTS, XdpDataplane, XdpSettings
 
     plane = XdpDataplane(

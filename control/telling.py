@@ -12,6 +12,7 @@ from control.version import build, version
 
 if TYPE_CHECKING:
     from control.assembly import Relay
+    from control.state import Remains
 
 __all__ = ["report", "status"]
 
@@ -30,8 +31,8 @@ def report(relay: Relay) -> None:
     say(logs.NOTICE, "ports: %s", relay.reserved)
     for line in relay.plane.describe():
         say(logs.NOTICE, "data plane: %s", line)
-    for fact in _kept(relay):
-        say(logs.NOTICE, "kept: %s", fact)
+    if relay.remains is not None:
+        say(logs.NOTICE, "kept: %s", "; ".join(_kept(relay, relay.remains)))
     for listener in relay.listeners():
         if listener["kamailio"]:
             say(logs.NOTICE, 'Kamailio: modparam("rtpengine", "rtpengine_sock", "%s")', listener["kamailio"])
@@ -53,18 +54,17 @@ def status(relay: Relay) -> dict[str, Any]:
         "counters": _counters(relay),
     }
     if relay.remains is not None:
-        told["kept"] = _kept(relay)
+        told["kept"] = _kept(relay, relay.remains)
     return told
 
 
-def _kept(relay: Relay) -> list[str]:
-    """What the relay before this one left, a few lines."""
-    if relay.remains is None:
-        return []
+def _kept(relay: Relay, remains: Remains) -> list[str]:
+    """What the relay before this one left, and what the end of this one does."""
+    ends = "keeps" if relay.config.on_exit == "keep" else "ends"
     return [
-        f"{relay.found_calls} calls in {relay.remains.journal}",
+        f"{relay.found_calls} calls found in {remains.journal}",
         f"{relay.found_ports} ports found in force",
-        f"a stop {'keeps' if relay.config.on_exit == 'keep' else 'ends'} all calls (on-exit={relay.config.on_exit})",
+        f"a stop {ends} all calls (on-exit={relay.config.on_exit})",
     ]
 
 
