@@ -11,10 +11,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from relay.dataplane.devices import Attachments, Devmap, below_vlans
+from relay.dataplane.devices import Attachments, Devmap, Vlans, below_vlans
+from relay.dataplane.opening import Opened
 from relay.dataplane.placement import Placement, devices_of
 from relay.dataplane.probe import EgressProbe, check_checksum
-from relay.dataplane.program import Tables
 from relay.errors import DataplaneError
 from relay.nic.links import Link
 from relay.nic.watch import LINKS, HostWatch
@@ -31,27 +31,29 @@ _REMEMBERED = 16
 class Attaching:
     """The interfaces the program stands on and those packets leave by, kept right.
 
-    `media` are the local addresses, `names` the interfaces to attach to instead of those found, `mode` auto, native or
-    generic; `in_use` gives the devices of next hops.
+    `opened` has the tables, and the links of a former relay; `media` are the local addresses, `names` the interfaces
+    to attach to instead of those found, `mode` auto, native or generic; `in_use` gives the devices of next hops.
     """
 
     def __init__(
         self,
         watch: HostWatch,
-        tables: Tables,
+        opened: Opened,
         media: Sequence[str],
         mode: str,
         names: Sequence[str],
         in_use: Callable[[], set[int]],
     ) -> None:
         self._watch = watch
-        self._tables = tables
+        self._tables = tables = opened.tables
+        self._adopted = opened.adopted
         self._media = tuple(media)
         self._in_use = in_use
         self._loop = asyncio.get_running_loop()
         self._devmap = Devmap(tables.devices)
         self._probe = EgressProbe(tables.program("probe"), watch.kernel)
-        self._attachments = Attachments(tables.program("hairpin"), watch.kernel.xdp_program)
+        self._vlans = Vlans(tables.vlans)
+        self._attachments = Attachments(tables.program("hairpin"), watch.kernel.xdp_program, opened.pins)
         self._placement = Placement(self._attachments, self._devmap, self._leaves, mode, names)
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -61,17 +63,29 @@ class Attaching:
 
     async def start(self) -> None:
         """Attach. Raises DataplaneError where there is nothing to attach to or the program does not work there."""
-        self._check_checksum()
-        await self._stand()
+        self.links_changed()
+        if self._adopted:
+            self._take_over()
+        else:
+            self._check_checksum()
+            await self._stand()
         self._timer = self._loop.call_later(_RETRY_SECONDS, self._retry)
 
-    def close(self) -> None:
-        """Let go of all interfaces; safe to call twice."""
+    async def renew(self) -> None:
+        """Run the programs that stand in the tables by now. Raises BpfError."""
+        self._probe.program = self._tables.program("probe")
+        await self._attachments.replace(self._tables.program("hairpin"))
+
+    def close(self, keep: bool = False) -> None:
+        """Let go of all interfaces, or leave the program there as it is pinned; safe to call twice."""
         self._stop()
         if self._timer:
             self._timer.cancel()
         self._timer = None
-        self._attachments.detach()
+        if keep:
+            self._attachments.release()
+        else:
+            self._attachments.detach()
 
     def host_changed(self) -> None:
         """Links, addresses or routes are others now: attach to what follows from them."""
@@ -81,6 +95,7 @@ class Attaching:
     def links_changed(self) -> None:
         """Links are others now: those that are gone have no place in the devmap, those that came back have theirs."""
         self._devmap.follow(self._watch.links)
+        self._vlans.follow(self._watch.links)
 
     def look(self) -> None:
         """See whether the program is attached; the kernel is not asked for every stream that is looked at."""
@@ -112,8 +127,22 @@ class Attaching:
             raise DataplaneError("no network interface leads to the media addresses: name one with --attach=IF")
         await self._probe_egress()
 
-    async def _stand_again(self) -> None:
+    def _take_over(self) -> None:
+        """Stand where the former relay did, in its mode, and try in the background whether that is right still.
+
+        A relay that was generic had a reason for it, and to look for it natively would interrupt its traffic.
+        """
+        if self._placement.native:
+            self._place()
+        else:
+            self._slots(self._devices())
+            self.look()
+        self._task = self._loop.create_task(self._stand_again(known=False))
+
+    async def _stand_again(self, known: bool = True) -> None:
         try:
+            if not known:
+                await self._try_egress()
             await self._stand()
         except (DataplaneError, OSError) as error:  # an interface may go while it is looked at
             _log.error("cannot attach: %s", error)
@@ -185,12 +214,14 @@ class Attaching:
 
     async def _probe_egress(self) -> None:
         """Try the devices that packets leave by and that were not tried as they are now; go generic if one fails."""
-        if not self._placement.native:
-            return
+        if self._placement.native and not await self._try_egress():
+            self._place()
+
+    async def _try_egress(self) -> bool:
+        """Whether frames leave by all devices that were not tried as they are now."""
         untried = [link for link in self._egress() if self._is_tried(link) and self._probe.verdict(link) is None]
         results = [await self._probe.run(link, self._devmap.slot(link.index) or 0) for link in untried]
-        if not all(results):
-            self._place()
+        return all(results)
 
     def _egress(self) -> list[Link]:
         """Devices that packets may leave by."""

@@ -22,6 +22,7 @@ _FULL = (-errnos.E2BIG, -errnos.ENOSPC)  # hash maps say the one, tries the othe
 _PER_CPU = (5, 6, 10)  # BPF_MAP_TYPE_PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH
 _BPF_ANY = 0
 _BPF_NOEXIST = 1
+_ARRAY = 2  # BPF_MAP_TYPE_ARRAY
 
 
 class Map:
@@ -145,6 +146,12 @@ class Map:
     def pin(self, path: Path) -> None:
         """Keep the map in bpffs at `path` beyond the life of this process."""
         pin(self.fd, path, f"map {self.name}")
+
+    @classmethod
+    def create(cls, name: str, value_size: int) -> Map:
+        """An array map of one element that belongs to no object. The caller closes it."""
+        fd = check(lib().bpf_map_create(_ARRAY, name.encode(), 4, value_size, 1, ffi.NULL), f"make map {name}")
+        return cls(name, fd, 4, value_size, 1)
 
     @classmethod
     def from_pin(cls, path: Path) -> Map:

@@ -76,6 +76,9 @@ int bpf_program__set_log_buf(void *program, char *text, size_t size);
 int bpf_prog_test_run_opts(int fd, struct bpf_test_run_opts *options);
 int bpf_link_create(int program, int target, int type, const struct bpf_link_create_opts *options);
 int bpf_link_update(int link, int program, const void *options);
+int bpf_link_detach(int link);
+int bpf_map_create(int type, const char *name, uint32_t key_size, uint32_t value_size, uint32_t entries,
+                   const void *options);
 int bpf_obj_pin(int fd, const char *path);
 int bpf_obj_get(const char *path);
 int bpf_obj_get_info_by_fd(int fd, void *info, uint32_t *size);

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 from relay.dataplane import abi
-from relay.dataplane.libbpf import BpfError, Link, Map, Program, XdpMode
+from relay.dataplane.libbpf import BpfError, Link, Map, MapFull, Program, XdpMode
+from relay.dataplane.pins import Pins
+from relay.dataplane.words import be16
 from relay.errors import DataplaneError
 from relay.nic import links as nic
 
 _STACKED = ("vlan", "macvlan", "bridge")
 _INDEX = struct.Struct("=I")
+_VLAN = struct.Struct("=IHxx")  # struct hp_vlan
 _DEEPEST = 8  # devices upon each other that the kernel allows
 
 
@@ -60,8 +66,14 @@ class Devmap:
 
     def __init__(self, table: Map) -> None:
         self._table = table
-        self._slots: dict[int, int] = {}
-        self._free = deque(range(abi.DEVICES))
+        self._slots: dict[int, int] = {}  # those that a former process entered, too
+        free = []
+        for slot in range(abi.DEVICES):
+            if found := table.lookup(_INDEX.pack(slot)):
+                self._slots[int(_INDEX.unpack(found)[0])] = slot
+            else:
+                free.append(slot)
+        self._free = deque(free)
 
     def slot(self, ifindex: int) -> int | None:
         """The place of a device, made at first need; None where it cannot have one."""
@@ -98,24 +110,48 @@ class Devmap:
         return True
 
 
+class Vlans:
+    """The program's own view of VLAN devices: the kernel names them where it is asked for a way."""
+
+    def __init__(self, table: Map) -> None:
+        self._table = table
+        self._standing = set(table.keys())
+
+    def follow(self, links: Mapping[int, nic.Link]) -> None:
+        """Enter what there is now: each one's lower device and tag."""
+        wanted = {_INDEX.pack(link.index): link for link in links.values() if link.vlan and link.lower in links}
+        for key in self._standing - wanted.keys():
+            self._table.delete(key)
+        self._standing = set(wanted)
+        for key, link in wanted.items():
+            with contextlib.suppress(MapFull):  # beyond 4096: the way known last serves
+                self._table.update(key, _VLAN.pack(link.lower, be16(link.vlan)))
+
+
 class Attachments:
     """The program's links to interfaces, all in one mode: what comes in natively can only leave natively.
 
-    `standing` names the XDP program an interface carries already.
+    `standing` names the XDP program an interface carries already. With `pins` links outlive the process, and those
+    that stand there are taken over.
     """
 
-    def __init__(self, program: Program, standing: Callable[[int], int]) -> None:
+    def __init__(self, program: Program, standing: Callable[[int], int], pins: Pins | None = None) -> None:
         self._program = program
         self._standing = standing
+        self._pins = pins
         self._links: dict[int, Link] = {}
         self.points: dict[int, Point] = {}
         self.mode = XdpMode.NATIVE
+        self.refused = ""
+        """Why native XDP cannot be had, where it was tried in vain."""
+        if pins:
+            self._adopt(pins)
 
     def attach(self, points: Mapping[int, Point]) -> None:
         """Attach where it is not yet, and let go where it is no longer wanted. Raises BpfError."""
         self._drop_dead()
         for ifindex in self._links.keys() - points.keys():
-            self._links.pop(ifindex).close()
+            self._links.pop(ifindex).detach()
         self.points = dict(points)
         for ifindex, point in points.items():
             if ifindex not in self._links:
@@ -136,12 +172,41 @@ class Attachments:
     def detach(self) -> None:
         """Let go of all interfaces."""
         for link in self._links.values():
+            link.detach()
+        self._links.clear()
+
+    def release(self) -> None:
+        """Leave the program where it is pinned, for another process."""
+        for link in self._links.values():
             link.close()
         self._links.clear()
 
+    def refuse(self, reason: str) -> None:
+        """Remember, also for the next process, why native XDP cannot be had."""
+        self.refused = reason
+        if self._pins:
+            self._pins.refuse(reason)
+
+    async def replace(self, program: Program) -> None:
+        """Put another program in the place of this one everywhere, losing no packet. Raises BpfError."""
+        self._program = program
+        for link in [link.duplicate() for link in self._links.values()]:
+            with closing(link):
+                if link.ifindex():
+                    await asyncio.to_thread(link.update, program)
+
+    def _adopt(self, pins: Pins) -> None:
+        self.refused = pins.said.refused
+        for ifindex, (mode, link) in pins.links().items():
+            if self._links and mode is not self.mode:
+                link.detach()
+            else:
+                self.mode = mode
+                self._links[ifindex] = link
+
     def _attach(self, point: Point) -> Link:
         try:
-            return self._program.attach_xdp(point.ifindex, self.mode)
+            link = self._program.attach_xdp(point.ifindex, self.mode)
         except BpfError as error:
             if error.errno == errno.EBUSY:
                 program = self._standing(point.ifindex)
@@ -150,7 +215,10 @@ class Attachments:
                     "end what attached it, or name other interfaces with --attach"
                 ) from error
             raise
+        if self._pins:
+            self._pins.keep(link, point.ifindex, self.mode)
+        return link
 
     def _drop_dead(self) -> None:
         for ifindex in [index for index, link in self._links.items() if link.ifindex() != index]:
-            self._links.pop(ifindex).close()
+            self._links.pop(ifindex).detach()

@@ -13,6 +13,7 @@ Every failure is a `BpfError` that names what failed, with `errno` where the ker
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno as errnos
 import os
@@ -70,13 +71,18 @@ class TestRun:
 class Link:
     """A program attached to an interface. Closing it detaches, unless it is pinned."""
 
-    def __init__(self, fd: int, name: str) -> None:
+    def __init__(self, fd: int, name: str, path: Path | None = None) -> None:
         self.fd = fd
         self.name = name
+        self._pin = path
 
     @classmethod
     def from_pin(cls, path: Path) -> Link:
-        return cls(open_pin(path), str(path))
+        return cls(open_pin(path), str(path), path)
+
+    def duplicate(self) -> Link:
+        """The same link by a descriptor of its own, for another thread."""
+        return Link(os.dup(self.fd), self.name)
 
     def update(self, program: Program) -> None:
         """Put another program in its place without losing a packet. Blocks for some 10 to 30 ms."""
@@ -90,8 +96,18 @@ class Link:
     def pin(self, path: Path) -> None:
         """Keep the program attached beyond the life of this process."""
         pin(self.fd, path, f"link {self.name}")
+        self._pin = path
+
+    def detach(self) -> None:
+        """Take the program off the interface, and the pin away."""
+        if self._pin is not None:
+            with contextlib.suppress(BpfError):  # the interface may have gone before
+                check(lib().bpf_link_detach(self.fd), f"detach from {self.name}")
+            self._pin.unlink(missing_ok=True)
+        self.close()
 
     def close(self) -> None:
+        """Let go of the descriptor."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -104,11 +120,26 @@ class Link:
 
 
 class Program:
-    """One loaded program of an object."""
+    """One loaded program of an object, or one opened from a pin."""
 
     def __init__(self, name: str, fd: int) -> None:
         self.name = name
         self.fd = fd
+
+    @classmethod
+    def from_pin(cls, path: Path) -> Program:
+        """Open a pinned program. The caller closes it."""
+        return cls(path.name, open_pin(path))
+
+    def pin(self, path: Path) -> None:
+        """Keep the program in bpffs at `path` beyond the life of this process."""
+        pin(self.fd, path, f"program {self.name}")
+
+    def close(self) -> None:
+        """Let go of a program from a pin."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def attach_xdp(self, ifindex: int, mode: XdpMode) -> Link:
         """Attach to an interface by a BPF link, which lives as long as its descriptor or its pin."""

@@ -32,7 +32,6 @@ class Placement:
         self._mode = mode
         self._names = tuple(names)
         self._reason = ""
-        self._refused = ""
         self._mistagged = ""
         self._placed = False
 
@@ -95,15 +94,15 @@ class Placement:
         """Why a plane that is generic already stays so: a try would interrupt its traffic."""
         if self._attachments.mode is not XdpMode.GENERIC:
             return ""
-        return self._refused or self._egress_reason(links)
+        return self._attachments.refused or self._egress_reason(links)
 
     def _try_native(self, points: Mapping[int, Point], links: Mapping[int, Link]) -> str:
         """Attach natively; gives back why it will not do."""
         try:
             self._attachments.switch(XdpMode.NATIVE, points)
         except BpfError as error:
-            self._refused = str(error)
-            return self._refused
+            self._attachments.refuse(str(error))
+            return str(error)
         return self._egress_reason(links)
 
     def _egress_reason(self, links: Mapping[int, Link]) -> str:

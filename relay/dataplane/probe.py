@@ -43,7 +43,7 @@ class EgressProbe:
     """Whether frames redirected to a device leave by it. What was found holds until the link changes or another try."""
 
     def __init__(self, program: Program, kernel: Rtnetlink) -> None:
-        self._program = program
+        self.program = program
         self._kernel = kernel
         self._found: dict[Link, bool] = {}
 
@@ -55,7 +55,7 @@ class EgressProbe:
         """Send frames out of a device, which stands at `slot` in the devmap."""
         frame = link.mac + link.mac + struct.pack("!H", _ETHERTYPE_EXPERIMENTAL) + struct.pack("=I", slot)
         before = self._sent(link)
-        self._program.test_run(frame.ljust(_FRAME_SIZE, b"\0"), repeat=_FRAMES, live_frames=True)
+        self.program.test_run(frame.ljust(_FRAME_SIZE, b"\0"), repeat=_FRAMES, live_frames=True)
         for wait in _WAITS:
             await asyncio.sleep(wait)
             if self._sent(link) - before >= _FRAMES:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
-from relay.dataplane.libbpf import BpfError, Map, Program
+from relay.dataplane.libbpf import BpfError, Link, Map, Program
 from relay.dataplane.packets import Datagram, udp_packet
 from relay.dataplane.slowpath import RawSender
 from relay.types import Endpoint
@@ -76,6 +76,7 @@ class Reassembly:
         self._sender = sender
         self._held = ExitStack()
         self._sinks: list[Sink] = []
+        self._lookup: Link | None = None
         self.reason = ""
         self.forwarded = 0
         self.too_long = 0
@@ -88,10 +89,16 @@ class Reassembly:
                 sink = self._held.enter_context(closing(Sink(loop, _FAMILIES[place], self.forward)))
                 self._sinks.append(sink)
                 sinks.update(struct.pack("=I", place), struct.pack("=Q", sink.fileno()))
-            self._held.enter_context(lookup.attach_lookup())
+            self._lookup = self._held.enter_context(lookup.attach_lookup())
         except (BpfError, OSError) as error:
             self.close()
             self.reason = str(error)
+
+    def renew(self, program: Program, lookup: Program) -> None:
+        """Run other programs from here on. Raises BpfError."""
+        self._program = program
+        if self._lookup is not None:
+            self._lookup.update(lookup)
 
     @property
     def lost(self) -> int:
@@ -123,6 +130,7 @@ class Reassembly:
 
     def close(self) -> None:
         """Leave such datagrams to the kernel again; safe to call twice."""
+        self._lookup = None
         self._held.close()
         self._sinks.clear()
 

@@ -2,7 +2,7 @@
 
 This module joins the parts and answers the contract (relay.dataplane.Dataplane):
     host        what this machine must offer, its media and other addresses
-    program     the object loaded, its tables mapped
+    opening     the tables to run on: loaded anew (program), or pinned by a relay before this one (pins)
     attaching   which interfaces the program stands on, native or generic (placement, devices, probe)
     table       the rules and their words
     nexthops    where packets leave, kept right by netlink
@@ -31,7 +31,8 @@ from relay.dataplane.attaching import Attaching
 from relay.dataplane.host import DeniedMap, Network, check_host, denied_networks, room_for
 from relay.dataplane.learning import Learning
 from relay.dataplane.nexthops import NextHops
-from relay.dataplane.program import OBJECT, Sizes, Tables
+from relay.dataplane.opening import Opened, Renewal, open_tables
+from relay.dataplane.program import OBJECT, Sizes
 from relay.dataplane.reassembly import Reassembly
 from relay.dataplane.slowpath import Complaints, Copies, RawSender
 from relay.dataplane.table import RuleTable
@@ -60,6 +61,7 @@ COUNTER_TEXTS = {
 }
 """What each counter says to the operator."""
 
+_BEAT_SECONDS = 1.0
 _SWEEP_SECONDS = 1.0  # in which every port is looked at once
 _LEAST_MTU = 1280
 
@@ -83,6 +85,10 @@ class XdpSettings:
     """Networks media is never sent to."""
     object_path: Path = OBJECT
     instance: int = 0
+    pins: Path | None = None
+    """Folder of this instance in a BPF file system, where tables and program outlive the process; None: nowhere."""
+    orphan_seconds: int = 0
+    """How long they forward after it, with nobody to take over; 0: for ever."""
 
 
 class XdpDataplane:
@@ -95,6 +101,8 @@ class XdpDataplane:
         self._deny = settings.deny
         self._held = ExitStack()
         self._running = False
+        self._adopted = self._keep = False
+        self._renewal: Renewal | None = None
 
     async def start(self, listener: Listener) -> None:
         """Load, attach and begin to forward. Raises DataplaneError naming what is missing and what to do."""
@@ -105,14 +113,22 @@ class XdpDataplane:
             self._read_host()
             await self._attaching.start()
         except BaseException:
-            await self.close()
+            await self.close(keep=self._adopted)
             raise
         self._listen(listener)
         self._running = True
+        if self._renewal:
+            self._renewal.start()
 
-    async def close(self) -> None:
-        """Detach and let go of everything; safe to call twice."""
+    async def close(self, keep: bool = False) -> None:
+        """Detach and let go of everything; safe to call twice.
+
+        With `keep`, what is pinned forwards on until another takes it over, or `orphan_seconds` are over.
+        """
         self._running = False
+        self._keep = keep
+        if self._renewal:
+            await self._renewal.close()
         self._held.close()
 
     def install(self, rules: Iterable[Rule]) -> None:
@@ -193,6 +209,7 @@ class XdpDataplane:
             *self._attaching.describe(),
             f"media addresses {addresses}; {resolved} of {entries} next hops resolved",
             *self._reassembly.describe(),
+            *(self._renewal.describe() if self._renewal else ()),
         ]
 
     def neighbours_changed(self, neighbours: Iterable[Neighbour]) -> None:
@@ -221,18 +238,37 @@ class XdpDataplane:
             _log.error("the addresses nothing is sent to cannot be changed: %s", error)
 
     async def _load(self) -> None:
+        opened = await self._open()
+        self._held.callback(lambda: opened.close(keep=self._keep))
+        self._opened, self._adopted, self._tables = opened, opened.adopted, opened.tables
+        self._tables.beat()
         settings = self._settings
-        ip6 = any(":" in ip for ip in settings.addresses)
-        rules = room_for(settings.addresses, settings.max_addresses)
-        sizes = Sizes(rules, settings.port_rate, settings.slow_rate, abi.PEERS if ip6 else 1)
-        self._tables = self._held.enter_context(closing(await Tables.load(settings.object_path, sizes)))
         self._addresses = fill_host(self._tables.host, settings.addresses, self._tables.rules)
         self._tokens: Tokens | NoTokens = NO_TOKENS
-        if ip6:
+        if any(":" in ip for ip in self._addresses):
             tables = self._tables
             self._tokens = self._held.enter_context(closing(Tokens(tables.peers, tables.tokens, tables.spare)))
             self._tokens.fill()
         self._denied = DeniedMap(self._tables.denied, 4), DeniedMap(self._tables.denied6, 6)
+
+    async def _open(self) -> Opened:
+        """The tables to run on; those that are pinned have room for addresses that may come."""
+        settings = self._settings
+        rules = room_for(settings.addresses, settings.max_addresses)
+        ip6 = any(":" in ip for ip in settings.addresses)
+        if settings.pins:
+            rules, ip6 = settings.max_addresses * abi.PORTS, True
+        orphan = settings.orphan_seconds if settings.pins else 0
+        sizes = Sizes(rules, settings.port_rate, settings.slow_rate, abi.PEERS if ip6 else 1, orphan)
+        opened = await open_tables(settings.object_path, sizes, len(settings.addresses), settings.pins)
+        if opened.pins and opened.adopted:
+            self._renewal = Renewal(opened.pins, settings.object_path, sizes, self._run_others)
+        return opened
+
+    async def _run_others(self) -> None:
+        """Run the programs that stand in the place of the former ones by now."""
+        self._reassembly.renew(self._tables.program("reassembled"), self._tables.program("sink"))
+        await self._attaching.renew()
 
     def _read_host(self) -> None:
         settings, tables, loop = self._settings, self._tables, self._loop
@@ -243,14 +279,15 @@ class XdpDataplane:
         )
         self._held.callback(self._table.close)
         self._attaching = Attaching(
-            watch, tables, settings.addresses, settings.mode, settings.interfaces, lambda: self._nexthops.devices()
+            *(watch, self._opened, settings.addresses, settings.mode, settings.interfaces),
+            lambda: self._nexthops.devices(),
         )
         table, held = self._table, self._table.nexthops_in_use()
         self._nexthops = NextHops(
             watch.kernel, tables.nexthops, self._attaching.slot, table.moved, loop.call_later, held
         )
-        self._held.callback(self._nexthops.close)
-        self._held.callback(self._attaching.close)
+        self._held.callback(lambda: self._nexthops.close(self._keep))
+        self._held.callback(lambda: self._attaching.close(self._keep))
         self._table.nexthops = self._nexthops
         self._nexthops.load(watch.links, watch.kernel.neighbours())
 
@@ -275,6 +312,7 @@ class XdpDataplane:
             self._collect_tokens(self._tokens)
         self._watch.start()
         self._sweep_later()
+        self._beat_later()
 
     def _collect_tokens(self, tokens: Tokens) -> None:
         """Give back what no rule holds, in turns over the media addresses."""
@@ -297,10 +335,18 @@ class XdpDataplane:
             self._learning.sweep()
             self._nexthops.expire(self._loop.time())
 
+    def _beat_later(self) -> None:
+        self._loop.call_later(_BEAT_SECONDS, self._beat)
+
+    def _beat(self) -> None:
+        if self._running:
+            self._beat_later()
+            self._tables.beat()
+
     def _check_addresses(self) -> None:
         here = {str(address.interface.ip) for address in self._watch.addresses}
         for ip in self._settings.addresses:
-            if ip not in here:
+            if ip not in here and not self._adopted:  # what stands goes on with those that are there
                 raise DataplaneError(f"media address {ip} is on no interface of this host: add it, or name another")
 
     def _screen(self) -> Screen:

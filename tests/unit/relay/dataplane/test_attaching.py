@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from ipaddress import IPv4Interface, IPv6Interface
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from relay.dataplane import attaching
 from relay.dataplane.attaching import Absences, Attaching
 from relay.dataplane.libbpf import XdpMode
+from relay.dataplane.opening import Opened
 from relay.errors import DataplaneError
 from relay.nic.links import Address, Link, Route
 from relay.nic.netdev import XdpFeatures
@@ -26,7 +28,23 @@ class Program:
 
     def attach_xdp(self, ifindex: int, mode: XdpMode) -> Any:
         self.attached[ifindex] = mode
-        return SimpleNamespace(ifindex=lambda: ifindex, close=lambda: self.attached.pop(ifindex))
+        return SimpleNamespace(ifindex=lambda: ifindex, detach=lambda: self.attached.pop(ifindex))
+
+
+class FakeMap:
+    """A map of the kernel."""
+
+    def __init__(self) -> None:
+        self.held: dict[bytes, bytes] = {}
+
+    def update(self, key: bytes, value: bytes) -> None:
+        self.held[key] = value
+
+    def delete(self, key: bytes) -> bool:
+        return self.held.pop(key, None) is not None
+
+    def keys(self) -> list[bytes]:
+        return list(self.held)
 
 
 class Bench:
@@ -35,6 +53,7 @@ class Bench:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *media: Address) -> None:
         monkeypatch.setattr(attaching, "check_checksum", lambda *_: None)
         self.program = Program()
+        self.vlans = FakeMap()
         links = [
             Link(1, "lo", "", bytes(6), 65536, True, True, True),
             Link(2, "card0", "", MAC, 1500, True, True, False),
@@ -47,8 +66,12 @@ class Bench:
             netdev=SimpleNamespace(features=lambda _: TAKES_ALL),
         )
         self.tables = SimpleNamespace(
-            devices=SimpleNamespace(update=lambda *_: None), program=lambda _: self.program, zero_counters=lambda: None
+            devices=SimpleNamespace(update=lambda *_: None, lookup=lambda _: None),
+            vlans=self.vlans,
+            program=lambda _: self.program,
+            zero_counters=lambda: None,
         )
+        self.opened = Opened(self.tables)  # type: ignore[arg-type]
         self.media = [str(address.interface.ip) for address in media]
         self.default: Route | None = None
 
@@ -59,7 +82,7 @@ class Bench:
         """Start: interfaces and modes, egress devices, what is told."""
 
         async def start() -> Attaching:
-            made = Attaching(self.watch, self.tables, self.media, "auto", (), set)  # type: ignore[arg-type]
+            made = Attaching(self.watch, self.opened, self.media, "auto", (), set)  # type: ignore[arg-type]
             await made.start()
             return made
 
@@ -76,6 +99,7 @@ def test_a_media_address_in_a_vlan_is_served_at_the_lower_device(monkeypatch: py
     attached, egress, said = bench.run()
     assert attached == {2: XdpMode.NATIVE}
     assert egress == {2}
+    assert bench.vlans.held == {struct.pack("=I", 3): struct.pack("=I", 2) + bytes([0, 5, 0, 0])}
     assert said == ["native XDP on card0 (no driver name), tags on the wire"]
 
 

@@ -98,7 +98,7 @@ class FakeLink:
     def ifindex(self) -> int:
         return 0 if self.index in self.program.gone else self.index
 
-    def close(self) -> None:
+    def detach(self) -> None:
         self.program.attached.pop(self.index)
 
 

@@ -1,0 +1,155 @@
+"""Which tables and programs the plane runs on: loaded anew, or those that stand pinned from a relay before.
+
+What stands is taken as it is and nothing is loaded: that is a matter of milliseconds, and its packets are forwarded all
+the while. Where this version has another program, or other constants for it, the standing one goes on until the other
+is loaded on the same tables, in a thread (`Renewal`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+from relay.dataplane import abi
+from relay.dataplane.pins import Identity, Pins, flush, namespace_number
+from relay.dataplane.program import Sizes, Tables, constants, load, measure_hz
+from relay.errors import DataplaneError
+
+__all__ = ["Opened", "Renewal", "open_tables"]
+
+_log = logging.getLogger(__name__)
+
+
+class Opened:
+    """The tables in use, the pins they stand in if they do, and whether a former relay left them."""
+
+    def __init__(self, tables: Tables, pins: Pins | None = None, *, adopted: bool = False) -> None:
+        self.tables = tables
+        self.pins = pins
+        self.adopted = adopted
+
+    def close(self, *, keep: bool = False) -> None:
+        """Let go of all; with `keep` what is pinned stands on. Safe to call twice."""
+        self.tables.close()
+        if self.pins and not keep:
+            flush(self.pins.folder)
+
+
+async def open_tables(path: Path, sizes: Sizes, addresses: int, folder: Path | None) -> Opened:
+    """Take over what stands pinned in a folder, or load the object and pin it there; None: nothing is pinned.
+
+    What stands must have room for so many local addresses. Raises PinsForeign, DataplaneError, with all untouched.
+    """
+    pins = _standing(folder) if folder else None
+    if pins:
+        try:
+            _check_room(pins, addresses)
+            return Opened(Tables(pins), pins, adopted=True)
+        except BaseException:
+            pins.close()
+            raise
+    hertz = await measure_hz(path)
+    settings = constants(sizes, hertz)
+    loaded = load(path, sizes, settings)
+    if folder is None:
+        return Opened(Tables(loaded))
+    try:
+        made = Pins.make(folder, loaded, Identity(abi.DIGEST, _hash(path), settings.hex(), hertz, namespace_number()))
+    finally:
+        loaded.close()
+    return Opened(Tables(made), made)
+
+
+def _standing(folder: Path) -> Pins | None:
+    """What stands in a folder and can be taken over; what is left of a network namespace that has gone is removed."""
+    pins = Pins.find(folder)
+    if pins is None or pins.said.namespace == namespace_number():
+        return pins
+    links = pins.links()
+    for _, link in links.values():
+        link.close()
+    pins.close()
+    if links:
+        raise DataplaneError(
+            f"{folder} belongs to a relay in another network namespace, which still has its interfaces: "
+            "give this one a folder of its own with --pin-dir, or end the calls of that one with `hairpin flush`"
+        )
+    _log.warning("the network namespace whose tables stand in %s has gone: they are made anew", folder)
+    flush(folder)
+    return None
+
+
+def _check_room(pins: Pins, addresses: int) -> None:
+    room = pins.map("rules").max_entries // abi.PORTS
+    if addresses > room:
+        raise DataplaneError(
+            f"{addresses} media addresses are more than the {room} that the tables in {pins.folder} were made for "
+            "(--max-addresses): end the calls that stand in them with `hairpin flush`, or name fewer addresses"
+        )
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Renewal:
+    """Another program on the standing tables. `take_over` lets everybody run the programs that are pinned by then."""
+
+    def __init__(self, pins: Pins, path: Path, sizes: Sizes, take_over: Callable[[], Awaitable[None]]) -> None:
+        self._pins = pins
+        self._path = path
+        self._sizes = sizes
+        self._take_over = take_over
+        self._task: asyncio.Task[None] | None = None
+        self.reason = ""
+        """Why the program of the former relay is still the one that forwards, "" where it is this one's."""
+
+    def start(self) -> None:
+        """Look whether there is another program, and if so load it and put it in force, in the background."""
+        try:
+            wanted = self._wanted()
+        except OSError as error:
+            self._fail(f"{self._path} cannot be read: {error.strerror}")
+            return
+        if wanted != self._pins.said:
+            self.reason = "this version's is being loaded"
+            self._task = asyncio.get_running_loop().create_task(self._renew(wanted))
+
+    async def close(self) -> None:
+        """Let what has begun come to its end, a second at most; safe to call twice."""
+        if self._task:
+            await asyncio.wait([self._task])
+
+    def describe(self) -> list[str]:
+        """For the operator, where the program in force is not this version's."""
+        return [f"the program of the relay before this one forwards: {self.reason}"] if self.reason else []
+
+    def _wanted(self) -> Identity:
+        said = self._pins.said
+        return replace(said, program=_hash(self._path), settings=constants(self._sizes, said.hertz).hex())
+
+    async def _renew(self, wanted: Identity) -> None:
+        try:
+            settings = bytes.fromhex(wanted.settings)
+            loaded = await asyncio.to_thread(load, self._path, self._sizes, settings, self._pins)
+            try:
+                before = self._pins.replace_programs(loaded)
+            finally:
+                loaded.close()
+            await self._take_over()
+            for program in before:
+                program.close()
+            self._pins.say(replace(wanted, refused=self._pins.said.refused))
+        except (DataplaneError, OSError) as error:
+            self._fail(str(error))
+            return
+        self.reason = ""
+        _log.info("the program of this version has taken the place of the former one's")
+
+    def _fail(self, reason: str) -> None:
+        self.reason = reason
+        _log.error("the program of the relay before this one goes on forwarding: %s", reason)
