@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 
 from control.ops import render
-from control.ops.cli import Failed
+from control.ops.asking import Failed
+from control.ops.text import table
 from relay.errors import HairpinError
 from tests.evidence import SLOW_PER_NEXT_HOP, Evidence, Witness
 from tests.lab import Lab, LabError, standard_network
@@ -90,7 +91,7 @@ class LiveTable:
             "",
             f"{len(calls)} calls, {sum(call['packets'] for call in calls):,} packets, "
             f"{sum(call['lost'] for call in calls)} lost",
-            *render.table(HEADS, map(row, shown)).splitlines(),
+            *table(HEADS, map(row, shown)).splitlines(),
             f"... and {rest} streams more" if rest > 0 else "",
         ]
 

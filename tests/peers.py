@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from control.ops.cli import Failed, ask
+from control.ops.asking import Failed, ask
 from relay.types import Endpoint
 from tests.lab import Host, LabError
 

@@ -8,22 +8,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from control.ops import place, render
-from relay.errors import HairpinError
+from control.ops import place, render, routes, waiting
+from control.ops.asking import Failed, Unreachable, ask
+from control.ops.text import clean
 
 DONE, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
-PATIENCE = 15.0
-"""Seconds to wait for the relay's next line."""
-LOOK = 1.0
-"""Seconds between two looks at a relay that drains."""
+PATIENCE = 10.0
+"""Seconds for which is told what becomes of an order."""
 
 HELP = """\
 hairpin relays media for SIP proxies that command it over the ng protocol.
@@ -31,27 +29,26 @@ hairpin relays media for SIP proxies that command it over the ng protocol.
   hairpin run [OPTIONS]      be the relay; `hairpin run --help` lists the options
   hairpin supervise ...      the same, started again whenever it ends; no command that comes meanwhile is lost
   hairpin check-config ...   what `run` would make of these options: errors, warnings, settings; starts nothing
+  hairpin flush [--force]    end what a dead relay left in force; takes the options of `run`
   hairpin list               the calls that stand
   hairpin show CALL          one call: its legs, streams, where they are forwarded and how well
   hairpin terminate CALL     end a call now; its ports stop forwarding
   hairpin drain [--wait]     take no new calls, serve those that stand; --wait returns when none is left
-  hairpin resume             take new calls again; a restart of the relay does so, too
-  hairpin status             the relay: data plane, ports, counters, drops by reason
+                             or no packets come here any more
+  hairpin resume             take new calls again: the end of a drain
+  hairpin withdraw [ADDRESS] have its packets go to a partner; without ADDRESS, those of all addresses
+  hairpin announce [ADDRESS] announce it again, at once
+  hairpin active [ADDRESS]   take the ownership of its calls
+  hairpin standby [ADDRESS]  have a partner take the ownership of its calls
+  hairpin status             the relay: data plane, ports, addresses, partners, counters, drops by reason
   hairpin rules              the ports in force
   hairpin version            the version
   hairpin help               this text
 
-CALL is a Call-ID. The commands from list to rules take --json, --table=N (the relay's instance number) and
---socket=PATH, and speak to the relay of their own network namespace.
+CALL is a Call-ID. What would leave an address unserved is refused without --force. The commands from list to rules
+take --json, --table=N (the relay's instance number) and --socket=PATH, and speak to the relay of their own network
+namespace.
 """
-
-
-class Unreachable(HairpinError):
-    """No relay answers; the text says where it was looked for and what to do."""
-
-
-class Failed(HairpinError):
-    """The relay answered that it cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +61,26 @@ class Command:
     takes_call: bool = False
     waits: bool = False
     """Takes --wait."""
+    takes_address: bool = False
+    """One address, or all where none is named."""
+    moves: bool = False
+    """Takes --force, and tells what becomes of the order."""
 
 
 def _terminated(item: Any) -> str:
-    return f"terminated {render.clean(item['call_id'])}"
+    return f"terminated {clean(item['call_id'])}"
 
 
 COMMANDS = {
     "list": Command("the calls that stand", render.calls),
     "show": Command("one call", render.call, single=True, takes_call=True),
     "terminate": Command("end a call now", _terminated, single=True, takes_call=True),
-    "drain": Command("take no new calls until `hairpin resume` or a restart", render.drained, single=True, waits=True),
+    "drain": Command("take no new calls until `hairpin resume`", render.drained, single=True, waits=True),
     "resume": Command("take new calls again", render.resumed, single=True),
+    "withdraw": Command("withdraw an address", routes.ordered, single=True, takes_address=True, moves=True),
+    "announce": Command("announce an address again", routes.ordered, single=True, takes_address=True, moves=True),
+    "active": Command("own an address's calls", routes.active, takes_address=True),
+    "standby": Command("have a partner own an address's calls", routes.standby, takes_address=True),
     "status": Command("the relay itself", render.status, single=True),
     "rules": Command("the ports in force", render.rules),
 }
@@ -105,27 +110,31 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     command = COMMANDS[given.command]
-    arguments = {"call": given.call} if command.takes_call else {}
-    found: Any = list(ask(_where(given), given.command, arguments))
+    path = _where(given)
+    found: Any = list(ask(path, given.command, _arguments(command, given)))
     if command.single:
         found = found[0]
     if command.waits and given.wait:
-        found = _wait_for_the_last(_where(given), found)
+        found = waiting.for_the_drain(path, found)
+    if command.moves:
+        say = _to_stderr if given.json else print
+        found = waiting.for_the_addresses(path, found, given.command == "withdraw", given.patience, say)
     print(json.dumps(found, indent=2) if given.json else command.text(found), flush=True)
     return DONE
 
 
-def _wait_for_the_last(path: Path, item: Any) -> Any:
-    """Wait until a draining relay has no call left, not even in its delete delay. Raises Failed, Unreachable."""
-    told = ""
-    while any(item["calls"].values()):
-        if told != (told := f"calls left: {sum(item['calls'].values())}"):
-            print(f"hairpin: {told}", file=sys.stderr, flush=True)
-        time.sleep(LOOK)
-        (item,) = ask(path, "status", {})
-        if not item["draining"]:
-            raise Failed("the relay does not drain any more: it was told to resume, or started anew")
-    return {"draining": True, "calls": item["calls"]}
+def _arguments(command: Command, given: argparse.Namespace) -> dict[str, Any]:
+    """What the relay is told."""
+    arguments: dict[str, Any] = {"call": given.call} if command.takes_call else {}
+    if command.takes_address and given.address is not None:
+        arguments["address"] = given.address
+    if command.moves and given.force:
+        arguments["force"] = True
+    return arguments
+
+
+def _to_stderr(line: str) -> None:
+    print(f"hairpin: {line}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -143,52 +152,26 @@ def _parser() -> argparse.ArgumentParser:
             word.add_argument("call", metavar="CALL", help="a Call-ID")
         if command.waits:
             word.add_argument("--wait", action="store_true", help="return when no call is left")
+        if command.takes_address:
+            word.add_argument("address", nargs="?", type=_address, metavar="ADDRESS", help="one address (default: all)")
+        if command.moves:
+            word.add_argument("--force", action="store_true", help="even if that leaves an address unserved")
+            word.add_argument(
+                *("--patience", "-p"),
+                type=float,
+                default=PATIENCE,
+                metavar="SECS",
+                help=f"tell what becomes of it for so long (default {PATIENCE:.0f})",
+            )
     return parser
+
+
+def _address(text: str) -> str:
+    """An address as the relay names it. Raises ValueError."""
+    return str(ip_address(text))
 
 
 def _where(given: argparse.Namespace) -> Path:
     if given.socket:
         return Path(given.socket)
     return place.socket_path(place.directory(os.environ, os.geteuid()), max(given.table, 0), place.namespace())
-
-
-def ask(path: Path, command: str, arguments: dict[str, Any]) -> Iterator[Any]:
-    """The items of the relay's reply; raises Unreachable, or Failed with the relay's own words."""
-    with _connect(path) as connection:
-        request = {"command": command, "arguments": arguments}
-        try:
-            connection.sendall(json.dumps(request).encode() + b"\n")
-            for line in connection.makefile("rb"):
-                reply = json.loads(line)
-                if "error" in reply:
-                    raise Failed(reply["error"])
-                if "done" in reply:
-                    return
-                yield reply["item"]
-        except (OSError, ValueError) as error:
-            raise Unreachable(f"the relay at {path} stopped answering ({error}); see its log") from error
-    raise Unreachable(f"the relay at {path} closed the connection before its answer was complete; see its log")
-
-
-def _connect(path: Path) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(PATIENCE)
-    try:
-        connection.connect(str(path))
-    except OSError as error:
-        connection.close()
-        raise Unreachable(_nobody(path, error)) from error
-    return connection
-
-
-def _nobody(path: Path, error: OSError) -> str:
-    if isinstance(error, PermissionError):
-        return f"may not open {path}: run this as the user the relay runs as (sudo hairpin ...)"
-    reason = f"no relay answers at {path} ({error.strerror or error})"
-    standing = place.standing_instances(path.parent, place.namespace())
-    if standing and not isinstance(error, ConnectionRefusedError):
-        return f"{reason}; in this network namespace there is --table={', --table='.join(map(str, standing))}"
-    return (
-        f"{reason}. Is it running (`systemctl status hairpin`, `hairpin run`)? In another network namespace, "
-        f"enter that first (`nsenter --net=/run/netns/NAME hairpin ...`); elsewhere, name its --socket=PATH"
-    )

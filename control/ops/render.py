@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-Row = Sequence[object]
+from control.ops import routes
+from control.ops.text import Row, clean, duration, table
 
 _DSCP_NAMES = {0: "CS0", 8: "CS1", 10: "AF11", 18: "AF21", 24: "CS3", 26: "AF31", 34: "AF41", 40: "CS5", 46: "EF"}
 _NG_TEXTS = {
@@ -41,43 +42,6 @@ _MUX = {"off": "", "offered": ", rtcp-mux offered", "on": ", rtcp-mux"}
 _STREAM_HEADS = ("PART", "LOCAL", "PEER (SDP)", "PEER (SEEN)", "DSCP", "PACKETS", "LOST", "JITTER", "DROPS", "PATH")
 
 
-def clean(value: object) -> str:
-    """Text from the network, harmless to a terminal; `-` for nothing."""
-    if value is None or value == "":
-        return "-"
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in str(value))
-
-
-def table(heads: Row, rows: Iterable[Row]) -> str:
-    """Columns as wide as their widest cell; numbers stand on the right."""
-    lines = [[clean(cell) for cell in row] for row in rows]
-    columns = range(len(heads))
-    numeric = [all(_numeric(line[i]) for line in lines) and any(line[i] != "-" for line in lines) for i in columns]
-    widths = [max(len(row[i]) for row in [[str(head) for head in heads], *lines]) for i in columns]
-
-    def one(cells: Sequence[str]) -> str:
-        placed = (c.rjust(w) if n else c.ljust(w) for c, w, n in zip(cells, widths, numeric, strict=True))
-        return "  ".join(placed).rstrip()
-
-    return "\n".join([one([str(head) for head in heads]), *map(one, lines)])
-
-
-def _numeric(cell: str) -> bool:
-    return cell == "-" or cell.split(" ")[0].replace(".", "", 1).replace("-", "", 1).isdecimal()
-
-
-def duration(seconds: float | None) -> str:
-    """`2h03m`, `3m05s`, `7s`."""
-    if seconds is None:
-        return "-"
-    whole = max(int(seconds), 0)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-
-
 def dscp(tos: int | None) -> str:
     """The marking of forwarded packets, from the whole TOS byte."""
     if tos is None:
@@ -104,8 +68,12 @@ def calls(items: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _state(item: Mapping[str, Any]) -> str:
-    branches = item["branches"]
-    return f"{item['state']}, {branches} branches" if branches > 1 else str(item["state"])
+    words = [item["state"]]
+    if item["branches"] > 1:
+        words.append(f"{item['branches']} branches")
+    if item.get("owner") is not None:
+        words.append(f"of keyspace {item['owner']}")
+    return ", ".join(words)
 
 
 def call(item: Mapping[str, Any]) -> str:
@@ -179,11 +147,12 @@ def _rule_path(rule: Mapping[str, Any]) -> str:
 
 def status(item: Mapping[str, Any]) -> str:
     """`hairpin status`."""
-    age = duration(item["uptime"])
+    age = duration(item["uptime"]) + (f", since {item['since']}" if "since" in item else "")
     facts = [("data plane", line) for line in item["dataplane"]]
     facts.append(("calls", _numbers(item["calls"])))
     if item["draining"]:
-        facts.append(("draining", "new calls are refused until `hairpin resume` or a restart"))
+        facts.append(("draining", "new calls are refused until `hairpin resume`"))
+    facts += [("kept", fact) for fact in item.get("kept", ())]
     facts += [("limit", limit) for limit in item.get("limits", ())]
     facts += [("interface", _interface(one)) for one in item["interfaces"]]
     facts.append(("ports", item["ports"]))
@@ -191,11 +160,20 @@ def status(item: Mapping[str, Any]) -> str:
     facts += [("ng", f"{one['address']}, open to {one['open_to']}") for one in item["listeners"]]
     lines = [f"hairpin {item['version']}, instance {item['instance']}, pid {item['pid']}, up {age}"]
     lines += [f"{name:10} {clean(fact)}" for name, fact in facts]
+    for part in (list(routes.addresses(item["failover"])) if "failover" in item else [], *_told(item)):
+        lines += ["", *part] if part else []
     for title, counters in item["counters"].items():
         if any(counters.values()):
             texts = _NG_TEXTS if title.startswith(("ng ", "timeouts ")) else item["texts"]
             lines += ["", title, *_counters(counters, texts)]
     return "\n".join(lines)
+
+
+def _told(item: Mapping[str, Any]) -> Iterator[list[str]]:
+    """What the parts that keep calls tell of themselves."""
+    for name in ("replication", "redis", "keeper", "journal"):
+        if name in item:
+            yield list(routes.tree(name, item[name]))
 
 
 def drained(item: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ def call_row(call: Call, plane: Dataplane, now: float) -> View:
     return {
         "call_id": call.call_id,
         "state": state_of(members, now),
+        "owner": _owner(call),
         "age": round(now - _begun(members), 3),
         "branches": len(members),
         "streams": len(states),
@@ -37,6 +38,11 @@ def call_row(call: Call, plane: Dataplane, now: float) -> View:
         "drops": sum(state.drops for state in (*states, *gone)),
         "paths": paths(state.path for state in states),
     }
+
+
+def _owner(call: Call) -> int | None:
+    """Keyspace of the partner whose call it is; None for one of this relay's own."""
+    return call.deed.owner if call.deed.foreign else None
 
 
 def _begun(members: Sequence[Call]) -> float:
@@ -55,6 +61,7 @@ def call_detail(call: Call, plane: Dataplane, now: float, texts: Mapping[str, st
     return {
         "call_id": call.call_id,
         "state": state_of(members, now),
+        "owner": _owner(call),
         "age": round(now - _begun(members), 3),
         "last_signal_age": round(now - max(one.last_signal for one in members), 3),
         "branches": len(members),

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from control.config import Config, ConfigError, Interface, load, options, read_file
 from control.config.interfaces import KEYS
 from control.config.show import settings
-from control.ops import render
 from control.ops.operators import OperatorError, _request
+from control.ops.text import clean
 
 NAMES = [name for name, _, _ in options()]
 VALUES = st.one_of(
@@ -108,4 +108,4 @@ def test_an_operators_request_is_understood_or_refused(line: bytes) -> None:
 
 @given(st.text())
 def test_nothing_from_the_network_drives_a_terminal(text: str) -> None:
-    assert render.clean(text).isprintable()
+    assert clean(text).isprintable()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from control.__main__ import main as hairpin
-from control.ops import cli, place
+from control.ops import cli, place, waiting
 
 Relay = Callable[[list[Any]], Path]
 
@@ -105,7 +105,7 @@ def test_terminate_names_its_call(relay: Relay, capsys: pytest.CaptureFixture[st
 def test_drain_waits_for_the_last_call_where_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "LOOK", 0.01)
+    monkeypatch.setattr(waiting, "LOOK", 0.01)
     relay = Draining(tmp_path / "s", [left(2)])
     assert cli.main(["drain", f"--socket={tmp_path}/s"]) == cli.DONE
     assert capsys.readouterr().out.startswith("draining, new calls are refused: 2 standing")
@@ -122,7 +122,7 @@ def test_drain_waits_for_the_last_call_where_asked(
 def test_drain_waits_no_longer_where_another_operator_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "LOOK", 0.01)
+    monkeypatch.setattr(waiting, "LOOK", 0.01)
     relay = Draining(tmp_path / "s", [left(2), left(2, draining=False)])
     assert cli.main(["drain", "--wait", f"--socket={tmp_path}/s"]) == cli.FAILED
     assert "does not drain any more" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from control.ops import render
+from control.ops.text import duration, table
 from relay.media import Mux
 from relay.types import Treatment
 
@@ -142,7 +143,7 @@ def test_what_is_wrong_with_a_stream_is_said_below_it() -> None:
 
 
 def test_columns_line_up_and_numbers_stand_right() -> None:
-    assert render.table(("NAME", "N"), [("a", 5), ("longer", 1000)]) == "NAME       N\na          5\nlonger  1000"
+    assert table(("NAME", "N"), [("a", 5), ("longer", 1000)]) == "NAME       N\na          5\nlonger  1000"
 
 
 def test_nothing_to_show() -> None:
@@ -170,7 +171,7 @@ def test_a_list_tells_of_branches() -> None:
     [(None, "-"), (-1, "0s"), (0, "0s"), (59.9, "59s"), (60, "1m00s"), (3599, "59m59s"), (7380, "2h03m")],
 )
 def test_durations(seconds: float | None, text: str) -> None:
-    assert render.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(("tos", "text"), [(None, "kept"), (184, "46 EF"), (0, "0 CS0"), (4, "1")])
@@ -208,7 +209,7 @@ def test_status() -> None:
         "data plane xdp",
         "data plane eth0: native XDP",
         "calls      3 standing, 1 in their delete delay",
-        "draining   new calls are refused until `hairpin resume` or a restart",
+        "draining   new calls are refused until `hairpin resume`",
         "limit      load 0.50 of 4",
         "interface  default 192.0.2.1: 12 ports used, 9988 free",
         "ports      reserved from the host",
