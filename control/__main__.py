@@ -32,6 +32,10 @@ def main(arguments: Sequence[str] | None = None, called: str | None = None) -> i
         from control.supervise import main as supervise
 
         return supervise(words[1:])
+    if first == "flush":
+        from control.flush import main as flush
+
+        return flush(words[1:])
     if first == "check-config":
         from control.check import main as check
 

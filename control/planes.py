@@ -90,7 +90,9 @@ def _stands(pins: Path) -> bool:
     """Whether tables forward for a relay before this one. Raises DataplaneError where that cannot be seen."""
     if not pins.is_dir():
         return False
-    return any(pins.iterdir())
+    from relay.dataplane.pins import stands
+
+    return stands(pins)
 
 
 async def _memory(listener: Listener) -> Chosen:
@@ -114,10 +116,12 @@ async def _xdp(config: Config, addresses: tuple[str, ...], listener: Listener, p
             slow_rate=config.slow_rate,
             deny=config.deny_peer,
             instance=config.instance,
+            pins=pins,
+            orphan_seconds=config.orphan_limit if pins is not None else 0,
         )
     )
     await plane.start(listener)
-    return Chosen(plane, COUNTER_TEXTS, tuple, lambda keep: plane.close())
+    return Chosen(plane, COUNTER_TEXTS, tuple, plane.close)
 
 
 async def _userspace(config: Config, addresses: tuple[str, ...], listener: Listener, reason: str) -> Chosen:
