@@ -73,17 +73,18 @@ def as_it_stands(cells: Cells, index: int, rule: Rule) -> Standing:
     if control >> 16 & _FIXED and in_step(cells, mirror, index):
         entry.folded = cells.facing(index, cells.signalled(mirror))
     entry.target_generation = signalled >> 48
-    entry.wanted = cells.facing(mirror, signalled)
+    wanted = rule.destination
+    entry.wanted = wanted if cells.says(signalled, mirror, wanted) else cells.facing(mirror, signalled)
     return entry
 
 
-def same_party(cells: Cells, entry: Standing, source: int) -> bool:
-    """Whether the party facing a port is the one a rule speaks of, its source as signalled being this word.
+def same_party(cells: Cells, entry: Standing, said: int, source: int) -> bool:
+    """Whether the party facing a port is the one a rule speaks of, by its source as it was `said` and as it is to be.
 
     The address it was signalled under stands in the cold half and, unless it was folded, at the mirror. A change that
     was cut short stands in one of the two.
     """
-    if cells.said(entry.index)[1] != source:
+    if said != source:
         return False
     control = cells.control(entry.mirror)
     if not control >> 16 & _LIVE or mirror_of(control) != entry.index:
@@ -91,8 +92,7 @@ def same_party(cells: Cells, entry: Standing, source: int) -> bool:
     sent = cells.signalled(entry.mirror)
     if sent >> 48 != entry.generation:
         return False
-    silent = not sent & _ADDRESS or not source & _ADDRESS
-    return entry.folded is not None or silent or not (sent ^ source) & _ENDPOINT
+    return not (sent ^ source) & _ENDPOINT or entry.folded is not None or not sent & _ADDRESS or not source & _ADDRESS
 
 
 def was_seen(cells: Cells, entry: Standing) -> bool:

@@ -177,6 +177,12 @@ class Cells:
         """The endpoint in a word of the party that faces a port."""
         return self._endpoint(found, self._ip6[index >> 16])
 
+    def says(self, found: int, index: int, endpoint: Endpoint | None) -> bool:
+        """Whether a word of the party that faces a port holds this endpoint."""
+        if endpoint is None or (":" in endpoint.ip) != self._ip6[index >> 16]:
+            return False
+        return found == word(self._number(endpoint.ip), endpoint.port, found >> 48)
+
     def _number(self, ip: str) -> int:
         """An address as words have it."""
         return self._tokens.number(ip) if ":" in ip else be32(ip)

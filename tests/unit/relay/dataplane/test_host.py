@@ -66,6 +66,9 @@ class FakeMap:
     def delete(self, key: bytes) -> None:
         self.held.remove(key)
 
+    def keys(self) -> list[bytes]:
+        return list(self.held)
+
 
 def test_the_denied_maps_hold_exactly_what_is_set() -> None:
     fake, fake6 = FakeMap(), FakeMap()
@@ -77,6 +80,13 @@ def test_the_denied_maps_hold_exactly_what_is_set() -> None:
     assert np.frombuffer(key, abi.PREFIX)[0].tolist() == (32, int(IPv4Address("192.0.2.1")))
     assert key6 == (128).to_bytes(4, "little") + IPv6Address("fd00::1").packed
     assert len(key6) == abi.PREFIX6.itemsize
+
+
+def test_a_denied_map_that_a_former_process_filled_is_brought_in_step() -> None:
+    fake = FakeMap()
+    DeniedMap(fake, 4).set(map(ip_network, ("10.0.0.0/8", "192.0.2.1/32")))  # type: ignore[arg-type]
+    DeniedMap(fake, 4).set([ip_network("192.0.2.1/32")])  # type: ignore[arg-type]
+    assert len(fake.held) == 1
 
 
 @pytest.mark.parametrize(

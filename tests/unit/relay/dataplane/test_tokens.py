@@ -127,6 +127,24 @@ def test_when_all_are_taken_it_is_an_error() -> None:
         bench.tokens.number(C)
 
 
+def test_tables_that_a_former_process_filled_go_on(bench: Bench) -> None:
+    first, second = bench.tokens.number(A), bench.learn(B)
+    spare = sorted(bench.spare.queue)
+    bench.tokens = Tokens(bench.peers, bench.table, bench.spare)  # type: ignore[arg-type]
+    bench.tokens.fill()
+    assert (bench.tokens.text(first), bench.tokens.text(second)) == (A, B)
+    assert (bench.tokens.number(A), bench.tokens.number(B)) == (first, second)
+    assert sorted(bench.spare.queue) == spare
+
+
+def test_tables_whose_tokens_are_all_taken_are_not_filled_again() -> None:
+    bench = Bench(size=3)
+    bench.tokens.number(A)
+    bench.tokens.number(B)
+    bench.tokens.fill()
+    assert not bench.spare.queue
+
+
 def test_a_token_nobody_holds_is_given_back_after_a_second_look(bench: Bench) -> None:
     kept, gone = bench.tokens.number(A), bench.tokens.number(B)
     bench.words[1] = {kept}
