@@ -57,7 +57,7 @@ class Bridge:
             said = json.loads(line)
             grace, routes = float(said["grace"]), dict(said["routes"])
             wanted = {prefix: _route(prefix, route) for prefix, route in routes.items()}
-        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"a line is an object of grace and routes: {error!r}") from None
         if len(wanted) > MAX_ROUTES or not 0 < grace <= 86400:
             raise ValueError(f"at most {MAX_ROUTES} routes and a grace of up to a day")

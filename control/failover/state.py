@@ -166,7 +166,7 @@ class Address:
                 return True
             self.why = f"well and in step, announced in {hold - waited:.0f} s if that lasts"
             return False
-        self.why = f"not announced: {trouble}"
+        self.why = f"not announced: {trouble}" + (f"; {view.partner} serves it" if view.partner else "")
         if self.own and bare >= hold:
             self.why = self.alarm = f"{trouble}; announced even so, for no partner serves it"
             return True
