@@ -21,6 +21,9 @@ Arrive = Callable[[Endpoint, Endpoint, bytes], None]
 Reached = Callable[[Endpoint], list[tuple[bytes, Endpoint]]]
 """What has reached a party since it was asked last, from where; the first time its telephone is switched on."""
 
+Succeed = Callable[[], tuple[Dataplane, Arrive]]
+"""Ends the process of a plane, which keeps all that is in force, and gives the plane of the next one."""
+
 RTP = bytes.fromhex("8000000100000000cafe0001") + b"\xff" * 160
 RTCP = bytes.fromhex("80c90001cafe0001")
 
@@ -212,6 +215,35 @@ class DataplaneContract(Parties):
         state = plane.state(self.facing_alice)
         assert (state.observed_source, state.confirmed, state.foreign) == (behind_nat, True, 1)
 
+    def test_a_source_that_others_saw_counts_where_none_was_seen(self, plane: Dataplane, arrive: Arrive) -> None:
+        behind_nat = Endpoint(self.ALICE.ip, 61000)
+        first, second = self.pair(self.ALICE, self.BOB)
+        plane.install([first, second])
+        plane.install([first._replace(known_source=behind_nat)])
+        state = plane.state(self.facing_alice)
+        assert (state.observed_source, state.confirmed) == (behind_nat, True)
+        arrive(self.facing_alice, self.STRANGER, RTP)
+        assert plane.state(self.facing_alice).foreign == 1
+
+    def test_a_source_that_others_saw_does_not_displace_one_that_was_seen(
+        self, plane: Dataplane, arrive: Arrive
+    ) -> None:
+        first, second = self.pair(self.ALICE, self.BOB)
+        plane.install([first, second])
+        arrive(self.facing_alice, self.ALICE, RTP)
+        plane.install([first._replace(known_source=Endpoint(self.ALICE.ip, 61000))])
+        state = plane.state(self.facing_alice)
+        assert (state.observed_source, state.confirmed) == (self.ALICE, True)
+
+    def test_a_new_epoch_may_come_with_a_source_that_others_saw(self, plane: Dataplane, arrive: Arrive) -> None:
+        behind_nat = Endpoint(self.ALICE.ip, 61000)
+        plane.install(self.pair(self.ALICE, self.BOB))
+        arrive(self.facing_alice, self.ALICE, RTP)
+        first, second = self.pair(Endpoint(self.ALICE.ip, self.ALICE.port + 100), self.BOB, (2, 1))
+        plane.install([first._replace(known_source=behind_nat), second])
+        state = plane.state(self.facing_alice)
+        assert (state.observed_source, state.confirmed) == (behind_nat, True)
+
     def test_rtcp_from_the_expected_source_reaches_the_listener(
         self, plane: Dataplane, listener: Heard, arrive: Arrive
     ) -> None:
@@ -272,6 +304,65 @@ class DataplaneContract(Parties):
         assert isinstance(plane.state(self.facing_alice).path, Path)
 
 
+class Inheriting(Parties):
+    """What a plane promises whose rules outlive its process. Derived classes provide `succeed`, too."""
+
+    def test_what_is_in_force_is_inherited(self, plane: Dataplane, succeed: Succeed) -> None:
+        plane.install(self.two_ports())
+        after, _ = succeed()
+        assert set(after.inherited()) == {rule.local for rule in self.two_ports()}
+        assert after.rules() == []
+        assert after.state(self.facing_alice) == StreamState()
+        after.install(self.two_ports()[:2])
+        assert set(after.inherited()) == {rule.local for rule in self.two_ports()[2:]}
+        assert set(after.rules()) == {self.facing_alice, self.facing_bob}
+
+    def test_counters_and_sources_go_on(self, plane: Dataplane, arrive: Arrive, succeed: Succeed) -> None:
+        behind_nat = Endpoint(self.ALICE.ip, self.ALICE.port + 100)
+        plane.install(self.pair(self.ALICE, self.BOB))
+        arrive(self.facing_alice, behind_nat, RTP)
+        before = plane.state(self.facing_alice)
+        after, arrive = succeed()
+        arrive(self.facing_alice, behind_nat, RTP)
+        assert ports_of(after.heard(self.facing_alice.ip)) == [self.facing_alice.port]
+        after.install(self.pair(self.ALICE, self.BOB))
+        state = after.state(self.facing_alice)
+        assert (state.packets, state.bytes) == (2, 2 * len(RTP))
+        assert (state.observed_source, state.confirmed) == (before.observed_source, before.confirmed)
+
+    def test_a_party_that_moved_meanwhile_is_learned_anew(
+        self, plane: Dataplane, arrive: Arrive, succeed: Succeed
+    ) -> None:
+        plane.install(self.pair(self.ALICE, self.BOB))
+        arrive(self.facing_alice, self.ALICE, RTP)
+        arrive(self.facing_bob, self.BOB, RTP)
+        after, arrive = succeed()
+        moved = Endpoint(self.ALICE.ip, self.ALICE.port + 100)
+        after.install(self.pair(moved, self.BOB, (2, 1)))
+        state = after.state(self.facing_alice)
+        assert (state.packets, state.observed_source) == (1, None)
+        assert after.state(self.facing_bob).observed_source == self.BOB
+        arrive(self.facing_alice, moved, RTP)
+        assert after.state(self.facing_alice).observed_source == moved
+
+    def test_what_nobody_claims_is_removed(self, plane: Dataplane, arrive: Arrive, succeed: Succeed) -> None:
+        plane.install(self.pair(self.ALICE, self.BOB))
+        after, arrive = succeed()
+        after.remove(after.inherited(), 0)
+        assert after.inherited() == after.rules() == []
+        after.install(self.pair(self.ALICE, self.BOB))
+        assert after.packets(self.facing_alice) == 0
+        arrive(self.facing_alice, self.ALICE, RTP)
+        assert after.packets(self.facing_alice) == 1
+
+    def test_it_is_inherited_by_the_one_after_the_next(self, plane: Dataplane, succeed: Succeed) -> None:
+        plane.install(self.pair(self.ALICE, self.BOB))
+        after, _ = succeed()
+        after.install(self.pair(self.ALICE, self.BOB)[:1])
+        after, _ = succeed()
+        assert set(after.inherited()) == {self.facing_alice, self.facing_bob}
+
+
 class Ending(Parties):
     """What is promised of the end: apart, for those that one plane serves for several tests."""
 
@@ -309,6 +400,23 @@ class Forwarding(Parties):
         arrive(self.facing_alice, moved, RTP)
         arrive(self.facing_bob, self.BOB, RTP)
         assert reached(moved) == [(RTP, self.facing_alice)]
+
+    def test_a_restored_call_goes_on_where_its_parties_are_known_to_be(
+        self, plane: Dataplane, arrive: Arrive, reached: Reached
+    ) -> None:
+        """From the first packet on, in both directions, and from nowhere else under strict-source."""
+        behind_nat = Endpoint(self.ALICE.ip, self.ALICE.port + 100)
+        for party in (self.ALICE, self.BOB, behind_nat):
+            reached(party)
+        facing_alice, facing_bob = (rule._replace(strict_source=True) for rule in self.pair(self.ALICE, self.BOB))
+        plane.install([facing_alice._replace(known_source=behind_nat), facing_bob._replace(known_source=self.BOB)])
+        arrive(self.facing_bob, self.BOB, RTP)
+        assert reached(behind_nat) == [(RTP, self.facing_alice)]
+        arrive(self.facing_alice, behind_nat, RTP)
+        assert reached(self.BOB) == [(RTP, self.facing_bob)]
+        arrive(self.facing_alice, self.STRANGER, RTP)
+        assert reached(self.BOB) == []
+        assert plane.state(self.facing_alice).observed_source == behind_nat
 
     def test_nothing_is_sent_to_networks_that_are_denied_later(
         self, plane: Dataplane, arrive: Arrive, reached: Reached

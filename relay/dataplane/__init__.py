@@ -43,7 +43,8 @@ class Dataplane(Protocol):
         """Put rules in force, or change standing ones in place; no packet is lost and none goes to a mixed address.
 
         Raises DataplaneError, with none of these rules in force, where it cannot.
-        A rule whose destination this plane refuses (relay.flows.Screen) stays in force without a destination.
+        A rule whose destination this plane refuses (relay.flows.Screen) stays in force without a destination. A known
+        source counts for the epoch that it comes with, and in a standing one while no packet of that has come here.
         """
 
     def remove(self, locals_: Iterable[Endpoint], linger: float) -> None:

@@ -19,16 +19,23 @@ _fields = attrgetter(*(field.name for field in fields(StreamState)))
 
 
 class MemoryDataplane:
-    """Rules in a dictionary. `limit` rules at most, None for any number."""
+    """Rules in a dictionary. `limit` rules at most, None for any number.
+
+    It inherits what `former` has in force, as if that one's process had ended in this moment.
+    """
 
     name = "memory"
 
-    def __init__(self, limit: int | None = None) -> None:
+    def __init__(self, limit: int | None = None, former: MemoryDataplane | None = None) -> None:
         self.limit = limit
         self.installed: dict[Endpoint, Rule] = {}
         self.lingering: dict[Endpoint, float] = {}
         """Ports out of force, and for how many seconds they drop in silence."""
-        self._states: dict[Endpoint, StreamState] = {}
+        self._left: dict[Endpoint, Rule] = former._in_force() if former is not None else {}
+        states = former._states if former is not None else {}
+        self._states: dict[Endpoint, StreamState] = {
+            local: StreamState(*_fields(state)) for local, state in states.items()
+        }
         self._counters: Counter[str] = Counter()
         self._listener: Listener | None = None
         self._octets = 0
@@ -42,6 +49,7 @@ class MemoryDataplane:
         """Forget all rules."""
         self._listener = None
         self.installed.clear()
+        self._left.clear()
         self._states.clear()
 
     def describe(self) -> list[str]:
@@ -51,9 +59,10 @@ class MemoryDataplane:
     def install(self, rules: Iterable[Rule]) -> None:
         """Put rules in force. Raises DataplaneError, with none of them in force, where the limit is in the way."""
         rules = list(rules)
-        fresh = sum(rule.local not in self.installed for rule in rules)
-        if self.limit is not None and len(self.installed) + fresh > self.limit:
-            raise DataplaneError(f"no room for {fresh} more rules beside {len(self.installed)}")
+        standing = self._in_force()
+        fresh = sum(rule.local not in standing for rule in rules)
+        if self.limit is not None and len(standing) + fresh > self.limit:
+            raise DataplaneError(f"no room for {fresh} more rules beside {len(standing)}")
         for rule in rules:
             self._change(rule)
         self._counters["installed"] += len(rules)
@@ -61,20 +70,18 @@ class MemoryDataplane:
     def remove(self, locals_: Iterable[Endpoint], linger: float) -> None:
         """Take rules out of force; ports that have none are passed over."""
         for local in locals_:
-            if self.installed.pop(local, None) is not None:
+            if (self.installed.pop(local, None) or self._left.pop(local, None)) is not None:
                 del self._states[local]
                 self.lingering[local] = linger
                 self._counters["removed"] += 1
 
     def state(self, local: Endpoint) -> StreamState:
         """A copy of a port's counters, so that nobody changes them from outside."""
-        found = self._states.get(local)
-        return StreamState(*_fields(found)) if found is not None else StreamState()
+        return StreamState(*_fields(self._states[local])) if local in self.installed else StreamState()
 
     def packets(self, local: Endpoint) -> int:
         """Packets admitted at one port."""
-        found = self._states.get(local)
-        return found.packets if found is not None else 0
+        return self._states[local].packets if local in self.installed else 0
 
     def deny(self, networks: Iterable[IPv4Network | IPv6Network]) -> None:
         """Nothing is sent anywhere."""
@@ -84,8 +91,8 @@ class MemoryDataplane:
         return self._octets
 
     def inherited(self) -> list[Endpoint]:
-        """Nothing stands from before: rules go with the process."""
-        return []
+        """Ports that the former plane had in force, and that no rule was installed at since."""
+        return list(self._left)
 
     def heard(self, ip: str) -> bytes:
         """Which ports of a local address took packets since this was last asked."""
@@ -99,17 +106,20 @@ class MemoryDataplane:
         """How many rules came and went."""
         return dict(self._counters)
 
+    def _in_force(self) -> dict[Endpoint, Rule]:
+        return self._left | self.installed
+
     def _change(self, rule: Rule) -> None:
-        old = self.installed.get(rule.local)
+        old, known = self.installed.get(rule.local) or self._left.pop(rule.local, None), rule.known_source
         self.installed[rule.local] = rule
         if old is None:
-            known = rule.known_source
             self.lingering.pop(rule.local, None)
             self._heard.get(rule.local.ip, set()).discard(rule.local.port)
             self._states[rule.local] = StreamState(observed_source=known, confirmed=known is not None, path=Path.MEMORY)
-        elif old.source_epoch != rule.source_epoch:
-            state = self._states[rule.local]
-            state.observed_source, state.confirmed = None, False
+            return
+        state = self._states[rule.local]
+        if old.source_epoch != rule.source_epoch or (known is not None and state.observed_source is None):
+            state.observed_source, state.confirmed = known, known is not None
 
     # -- what packets would do
 

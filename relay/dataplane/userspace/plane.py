@@ -127,7 +127,7 @@ class UserspaceDataplane:
         joins = [rule.source for rule in rules if self._joins_anew(rule)]
         batch = [self._enter(rule) for rule in rules]
         for port in filter(None, map(self._ports.get, joins)):
-            port.change(port.rule, next(self._generations))
+            port.renew(next(self._generations), None)
         for port in batch:
             self._aim(port)
             mirrored = self._ports.get(port.rule.source)
@@ -204,10 +204,18 @@ class UserspaceDataplane:
             self._lingering.pop(rule.local, None)
             port = self._ports[rule.local] = Port(rule, next(self._generations))
             return port
-        before = port.rule
-        renewed = rule.source_epoch != before.source_epoch or rule.source != before.source
-        port.change(rule, next(self._generations) if renewed else None)
+        if self._renews(port, rule):
+            keeps = rule.source_epoch == port.rule.source_epoch and port.window.seen
+            port.renew(next(self._generations), None if keeps else rule.known_source)
+        port.change(rule)
         return port
+
+    def _renews(self, port: Port, rule: Rule) -> bool:
+        """Whether a rule tells of a party at another address, or of a source others saw while none was seen here."""
+        before, known = port.rule, rule.known_source
+        if rule.source_epoch != before.source_epoch or rule.source != before.source:
+            return True
+        return known is not None and known not in (before.known_source, port.known) and not port.window.seen
 
     def _joins_anew(self, rule: Rule) -> bool:
         """Whether the party it sends to has its port with RTP from here on, or has one of its own again."""

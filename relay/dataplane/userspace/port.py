@@ -71,13 +71,15 @@ class Port:
         """Where the next packet goes: as observed, else as signalled."""
         return self.target if self.learned_refused else self.learned or self.target
 
-    def change(self, rule: Rule, generation: int | None) -> None:
-        """Take a changed rule over; a `generation` says that the party's address is another than before."""
+    def change(self, rule: Rule) -> None:
+        """Take a changed rule over."""
         self.rule = rule
-        if generation is not None:
-            self.generation = generation
-            self.known = self.told = None
-            self.window.renew()
+        self.window.terms = self._terms()
+
+    def renew(self, generation: int, known: Endpoint | None) -> None:
+        """The party's address is another than before; `known`: others have seen it send from there."""
+        self.generation, self.known, self.told = generation, known, None
+        self.window.renew()
         self.window.terms = self._terms()
 
     def aim(self, wanted: Endpoint | None, generation: int, refused: str | None) -> None:

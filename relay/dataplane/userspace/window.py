@@ -97,6 +97,11 @@ class Window:
         self.answer = None
 
     @property
+    def seen(self) -> bool:
+        """Whether the party was heard of since its address last changed."""
+        return self.state is not State.UNSEEN
+
+    @property
     def closed(self) -> bool:
         return self.state >= State.WEAK
 

@@ -9,10 +9,20 @@ import pytest
 from relay.dataplane.memory import MemoryDataplane
 from relay.errors import DataplaneError
 from relay.types import Endpoint, Path
-from tests.contract import RTCP, Arrive, DataplaneContract, Ending, Heard
+from tests.contract import RTCP, Arrive, DataplaneContract, Ending, Heard, Inheriting, Succeed
 
 
-class TestMemory(DataplaneContract, Ending):
+def arriving(plane: MemoryDataplane) -> Arrive:
+    def deliver(local: Endpoint, source: Endpoint, payload: bytes) -> None:
+        if payload == RTCP:
+            plane.arrive_rtcp(local, source, payload)
+        else:
+            plane.arrive(local, source, len(payload))
+
+    return deliver
+
+
+class TestMemory(DataplaneContract, Inheriting, Ending):
     @pytest.fixture
     def listener(self) -> Heard:
         return Heard()
@@ -25,13 +35,18 @@ class TestMemory(DataplaneContract, Ending):
 
     @pytest.fixture
     def arrive(self, plane: MemoryDataplane) -> Arrive:
-        def deliver(local: Endpoint, source: Endpoint, payload: bytes) -> None:
-            if payload == RTCP:
-                plane.arrive_rtcp(local, source, payload)
-            else:
-                plane.arrive(local, source, len(payload))
+        return arriving(plane)
 
-        return deliver
+    @pytest.fixture
+    def succeed(self, plane: MemoryDataplane, listener: Heard) -> Succeed:
+        planes = [plane]
+
+        def follow() -> tuple[MemoryDataplane, Arrive]:
+            planes.append(MemoryDataplane(former=planes[-1]))
+            asyncio.run(planes[-1].start(listener))
+            return planes[-1], arriving(planes[-1])
+
+        return follow
 
     def test_it_admits_that_it_forwards_nothing(self, plane: MemoryDataplane) -> None:
         plane.install(self.pair(self.ALICE, self.BOB))
