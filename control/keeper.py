@@ -76,7 +76,9 @@ class CallKeeper:
         self._clock: Final = clock
         self._unix: Final = unix
         self._noise: Final = noise
-        self._restoring = Restoring(registry, journal, keyspace, loop, clock, unix, self._over) if journal else None
+        self._restoring = (
+            Restoring(registry, journal, keyspace, loop, clock, unix, self._over, self._ended) if journal else None
+        )
         self._noticed: dict[str, None] = {}
         self._again: list[str] = []
         """Call-IDs of this round that are still to be written again, the oldest last."""
@@ -163,6 +165,13 @@ class CallKeeper:
 
     def _over(self, call_id: str, incarnation: str) -> bool:
         return self.partners is not None and self.partners.over(call_id, incarnation)
+
+    def _ended(self, call_id: str, tombstone: bytes) -> None:
+        """Partners are still to be told of an end."""
+        if self._journal is not None:
+            self._journal.drop(call_id)
+        if self.partners is not None:
+            self.partners.put(call_id, tombstone, True)
 
     # -- writing
 

@@ -42,7 +42,7 @@ class Restoring:
     """What waits to be restored, and what cannot be.
 
     `clock` gives the registry's seconds, `unix` Unix seconds. `over` knows of calls, by Call-ID and incarnation, that
-    have ended elsewhere.
+    have ended elsewhere; `ended` is given the tombstones of calls that ended here while partners could not be told.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Restoring:
         clock: Callable[[], float],
         unix: Callable[[], float],
         over: Callable[[str, str], bool],
+        ended: Callable[[str, bytes], None],
     ) -> None:
         self.restored = 0
         self.unrestored: dict[str, str] = {}
@@ -65,6 +66,7 @@ class Restoring:
         self._clock: Final = clock
         self._unix: Final = unix
         self._over: Final = over
+        self._ended: Final = ended
         self._waiting = dict.fromkeys(journal.standing())
         self._named: set[str] = set()
         self._began = 0.0
@@ -127,7 +129,10 @@ class Restoring:
         record = decode(data)
         if record.call_id != call_id:
             raise RecordError(f"its record is of another call, {record.call_id}")
-        if record.dead or self._over(call_id, record.incarnation):
+        if record.dead:
+            self._ended(call_id, data)
+            return False
+        if self._over(call_id, record.incarnation):
             self._journal.drop(call_id)
             return False
         owner = record.owner
@@ -150,8 +155,10 @@ class Restoring:
 
     def _slice(self) -> None:
         end = self._clock() + SLICE
-        while self._waiting and self._clock() < end:
+        while self._waiting:
             self._try(next(iter(self._waiting)))
+            if self._clock() >= end:
+                break
         if self._waiting:
             self._next = self._loop.call_soon(self._slice)
         else:

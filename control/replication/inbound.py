@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 from control.replication.inbox import Inbox
-from control.replication.outbound import Outbound
+from control.replication.outbound import Outbound, Shelf
 from control.replication.ownership import Verdict, judge, outspoken, tombstone
 from control.replication.partners import Keyspace, Partner
 from control.replication.record import Record, RecordError, encode
@@ -16,18 +15,10 @@ from relay.errors import HairpinError
 from relay.registry import Registry
 from relay.types import Deed, Endpoint
 
-__all__ = ["Inbound", "Restore", "Shelf"]
+__all__ = ["Inbound", "Restore"]
 
-Restore = Callable[[bytes, float, float], list[Call]]
-"""(snapshot, what makes the writer's Unix seconds of this relay's times, now) to a call's branches."""
-
-
-class Shelf(Protocol):
-    """Where calls of partners are kept over a restart of this relay: the journal."""
-
-    def put(self, call_id: str, record: bytes) -> None: ...
-
-    def drop(self, call_id: str) -> None: ...
+Restore = Callable[[bytes, float], list[Call]]
+"""A snapshot to a call's branches; the number makes the writer's Unix seconds of this relay's times."""
 
 
 class Inbound:
@@ -59,8 +50,8 @@ class Inbound:
         own = keyspace is self._own
         if not record.dead and record.owner != keyspace.keyspace:
             raise RecordError(f"keyspace {record.owner} owns the call, and has not written it")
-        if own and not record.dead:
-            self._outbound.found(record.call_id)
+        if own:
+            self._outbound.found(record)
         verdict = self._verdict(record)
         if verdict in (Verdict.INSTALL, Verdict.REPLACE):
             if not self._outdated(record):
@@ -114,8 +105,8 @@ class Inbound:
         members = self._decode(record)
         standing = self._registry.find(record.call_id)
         if standing is not None and replace:
-            self._outbound.ended(tombstone(standing.call_id, standing.deed, self._unix()))
             self.forget(standing.call_id, "another call has its Call-ID")
+            self._outbound.ended(tombstone(standing.call_id, standing.deed, self._unix()))
         elif standing is not None and self._contends(standing, record, members):
             return
         self._clear(record, members)
@@ -126,7 +117,7 @@ class Inbound:
             self._shelf.put(record.call_id, encode(record))
 
     def _decode(self, record: Record) -> list[Call]:
-        members = self._restore(record.body, self._offset(record.owner), self._clock())
+        members = self._restore(record.body, self._offset(record.owner))
         if members[0].call_id != record.call_id:
             raise RecordError("a record of another call than it holds")
         foreign = record.owner != self._own.keyspace
@@ -170,8 +161,8 @@ class Inbound:
 
     def _end(self, record: Record, own: bool) -> None:
         """A call that stands here has ended."""
+        self.forget(record.call_id, "ended by another node")
         if own:
             self._outbound.remember(record, own)
         else:
             self._outbound.ended(record)
-        self.forget(record.call_id, "ended by another node")

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from control.replication.graves import Graves
+from control.replication.partners import Keyspace
 from control.replication.record import Record, decode, encode
 from control.replication.store import Store
 from control.replication.takeover import Terms
 from relay.registry import Registry
 
-__all__ = ["Outbound"]
+__all__ = ["Outbound", "Shelf"]
 
 PIECE = 50
 """Calls that one piece of work looks at."""
+
+
+class Shelf(Protocol):
+    """What is kept over a restart of this relay: the journal."""
+
+    def put(self, call_id: str, record: bytes) -> None: ...
+
+    def drop(self, call_id: str) -> None: ...
 
 
 class Outbound:
@@ -23,11 +33,22 @@ class Outbound:
     call the last record waits.
     """
 
-    def __init__(self, registry: Registry, store: Store, terms: Terms, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        store: Store,
+        own: Keyspace,
+        terms: Terms,
+        clock: Callable[[], float],
+        shelf: Shelf | None,
+    ) -> None:
         self.graves = Graves()
         self.again: dict[str, None] = {}
         """Calls of this node whose record Redis has lost, or never got."""
-        self._registry, self._store, self._terms, self._clock = registry, store, terms, clock
+        self._registry, self._store, self._own = registry, store, own
+        self._terms, self._clock, self._shelf = terms, clock, shelf
+        self._shelved: set[str] = set()
+        """Calls whose tombstones are journalled until Redis has them, since it was away when they ended."""
         self._held: dict[str, tuple[bytes, float]] | None = {}
         """What waits for the first comparison; None after it."""
         self._living: set[str] = set()
@@ -39,11 +60,16 @@ class Outbound:
             return
         ended = self.graves.of(call_id)
         self._living.add(call_id)
+        self._shelved.discard(call_id)
         self._write(call_id, encode(decode(record)._replace(ended=ended)) if ended else record, self._terms.expires)
 
-    def found(self, call_id: str) -> None:
-        """The own keyspace holds a living record of a call."""
-        self._living.add(call_id)
+    def found(self, record: Record) -> None:
+        """The own keyspace holds this."""
+        if not record.dead:
+            self._living.add(record.call_id)
+        elif self._shelf is not None and record.call_id in self._shelved:
+            self._shelved.discard(record.call_id)
+            self._shelf.drop(record.call_id)
 
     def bury(self, record: Record) -> None:
         """Let a tombstone of a call stand, unless a call that lives here has taken its place in the keyspace."""
@@ -52,8 +78,12 @@ class Outbound:
         taken = standing is not None and not standing.deed.foreign and standing.deed.incarnation != over.incarnation
         self.remember(over, own=not taken)
         if not taken:
+            data = encode(over)
             self._living.discard(over.call_id)
-            self._write(over.call_id, encode(over), self._lasting(over))
+            self._write(over.call_id, data, self._lasting(over))
+            if self._shelf is not None and not self._own.reachable:
+                self._shelf.put(over.call_id, data)
+                self._shelved.add(over.call_id)
 
     def ended(self, record: Record) -> None:
         """A call has ended elsewhere: what may stand of it in the own keyspace is written over."""
@@ -95,8 +125,9 @@ class Outbound:
         return True
 
     def _lasting(self, record: Record) -> float:
-        """Seconds for which a tombstone stands: longer than any record of the call in the keyspace of another owner."""
-        return self._terms.tombstone + (self._terms.expires if record.term > 1 else 0.0)
+        """Seconds for which a tombstone stands: longer than any record of the call in another node's keyspace."""
+        alone = record.term == 1 and record.owner == self._own.keyspace
+        return self._terms.tombstone + (0.0 if alone else self._terms.expires)
 
     def _write(self, call_id: str, record: bytes, expires: float) -> None:
         if self._held is None:

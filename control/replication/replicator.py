@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from control.replication.inbound import Inbound, Restore, Shelf
-from control.replication.outbound import Outbound
+from control.replication.inbound import Inbound, Restore
+from control.replication.outbound import Outbound, Shelf
 from control.replication.partners import Keyspace, Partner
 from control.replication.record import Lease, Record, RecordError, decode, decode_lease, encode_lease
 from control.replication.store import Store
@@ -44,9 +44,9 @@ log = logging.getLogger(__name__)
 class Replicator:
     """All methods are plain calls on the event loop's thread.
 
-    `restore` makes calls of snapshots. `clock` gives monotonic seconds, `unix` Unix seconds, `later` has something
-    called soon, after what else waits. `announced` and `healthy` are what this node says of itself; the failover sets
-    them.
+    `restore` makes calls of snapshots (control.keeper). `clock` gives monotonic seconds, `unix` Unix seconds, `later`
+    has something called soon, after what else waits. `announced` and `healthy` are what this node says of itself; the
+    failover sets them.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Replicator:
         homes = {one.address: one.home if one.home >= 0 else keyspace for one in registry.interfaces}
         self.traffic = Traffic(homes, terms.lease, terms.owner_gone, terms.sweep)
         self.takeover = Takeover(registry, self.partners, self.traffic, terms, self.announced)
-        self.outbound = Outbound(registry, store, terms, clock)
+        self.outbound = Outbound(registry, store, self.own, terms, clock, shelf)
         self.inbound = Inbound(
             registry, self.own, self.partners, self.outbound, terms, restore, clock, unix, self._fail, shelf
         )
@@ -182,7 +182,6 @@ class Replicator:
 
     def _sweep(self, now: float) -> None:
         self._sweeps += 1
-        grace = float(self.registry.settings.timeout)
         drawn: dict[str, int] = {}
         for interface in {id(one.pool): one for one in self.registry.interfaces}.values():
             drawn[interface.address] = drawn.get(interface.address, 0) + interface.pool.drawn
@@ -190,7 +189,7 @@ class Replicator:
             bitmap = int.from_bytes(self.registry.plane.heard(ip), "little")
             address.sweep(bitmap, now)
             self.takeover.sweep(address, bitmap, now)
-            self.traffic.judge(address, self.partners.values(), drawn.get(ip, 0), grace, now)
+            self.traffic.judge(address, self.partners.values(), drawn.get(ip, 0), now)
             self._tell(address)
 
     def _tell(self, address: Address) -> None:

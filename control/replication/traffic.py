@@ -35,7 +35,6 @@ class Address:
         "there",
         "thrice",
         "unsaid",
-        "until",
     )
 
     def __init__(self, ip: str, home: int) -> None:
@@ -55,9 +54,7 @@ class Address:
         self.said = 0
         """How many they were told of."""
         self.suspended: str | None = "the relay has just started"
-        """Why silence ends no call of this address."""
-        self.until = 0.0
-        """When it may again, after the last reason has gone."""
+        """Why silence ends no call of this address. When the reason has gone, silence counts from then on."""
 
     @property
     def served(self) -> bool:
@@ -108,21 +105,13 @@ class Traffic:
             partner.heard[ip] = now
             address.there.add(now, bounded(bitmap))
 
-    def judge(self, address: Address, partners: Iterable[Partner], drawn: int, grace: float, now: float) -> None:
-        """Whether silence may end calls of an address: after a sweep of it; `drawn` pairs are calls' there.
-
-        When the last reason has gone, media has `grace` seconds to be heard again before any call ends.
-        """
+    def judge(self, address: Address, partners: Iterable[Partner], drawn: int, now: float) -> None:
+        """Whether silence may end calls of an address: after a sweep of it; `drawn` pairs are calls' there."""
         partners = list(partners)
         heard = sum(self._ports(partner, address.ip, now) for partner in partners)
         address.collapse.note(address.mine + heard, drawn)
-        why = self._reason(address, partners, now)
-        if why is not None:
-            address.until = now + grace
-        elif now < address.until:
-            why = f"media has {address.until - now:.0f} s to be heard again"
-        address.suspended = why
-        if (why is None) is (address.ip in self.suspended):
+        address.suspended = self._reason(address, partners, now)
+        if (address.suspended is None) is (address.ip in self.suspended):
             self.suspended = frozenset(ip for ip, one in self.addresses.items() if one.suspended is not None)
 
     def _reason(self, address: Address, partners: Iterable[Partner], now: float) -> str | None:
