@@ -128,15 +128,14 @@ class Attaching:
         await self._probe_egress()
 
     def _take_over(self) -> None:
-        """Stand where the former relay did, in its mode, and try in the background whether that is right still.
+        """Stand where the former relay did, in its mode, and find out in the background whether that is right still.
 
-        A relay that was generic had a reason for it, and to look for it natively would interrupt its traffic.
+        A relay that was generic had a reason, which is looked for before anything is attached natively.
         """
-        if self._placement.native:
+        self._slots(self._devices())
+        if self._placement.take_over(self._watch.links):
             self._place()
-        else:
-            self._slots(self._devices())
-            self.look()
+        self.look()
         self._task = self._loop.create_task(self._stand_again(known=False))
 
     async def _stand_again(self, known: bool = True) -> None:

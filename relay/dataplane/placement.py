@@ -54,6 +54,14 @@ class Placement:
         self._reason = reason
         self._placed = True
 
+    def take_over(self, links: Mapping[int, Link]) -> bool:
+        """Stand where a former relay left the program; False if `place` might interrupt it to try native XDP."""
+        attached = self._attachments.attached() & links.keys()
+        self._attachments.points = {index: Point(index, links[index].name) for index in attached}
+        self._reason = self._standing_reason(links)
+        self._placed = True
+        return self.native or bool(self._reason) or self._mode == "generic"
+
     @property
     def native(self) -> bool:
         return self._attachments.mode is XdpMode.NATIVE

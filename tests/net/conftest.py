@@ -112,10 +112,15 @@ class Table:
     def phones6(self) -> tuple[Phone, Phone]:
         return self.phone(self.a, PARTY6_A, 4000), self.phone(self.b, PARTY6_B, 6000)
 
+    @staticmethod
+    def settings(**settings: Any) -> XdpSettings:
+        """Those of a plane with both media addresses, but for what a test wants otherwise."""
+        return replace(XdpSettings((RELAY_A, RELAY_B)), **settings)
+
     @contextlib.asynccontextmanager
     async def plane(self, **settings: Any) -> AsyncIterator[XdpDataplane]:
         """A running plane with both media addresses."""
-        plane = XdpDataplane(replace(XdpSettings((RELAY_A, RELAY_B)), **settings))
+        plane = XdpDataplane(self.settings(**settings))
         await plane.start(self.heard)
         try:
             yield plane
