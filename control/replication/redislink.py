@@ -27,7 +27,7 @@ from redis.exceptions import (
 
 from relay.errors import HairpinError
 
-__all__ = ["EVENTS", "Command", "Link", "Patience", "Place", "RedisFault", "check_role", "ensure_events", "master_lost"]
+__all__ = ["EVENTS", "Command", "Link", "Patience", "Place", "RedisFault", "check_role", "data_set", "ensure_events"]
 
 Command = Sequence[bytes | str | int]
 
@@ -178,13 +178,16 @@ async def check_role(link: Link) -> None:
         raise RedisFault("is a replica: name the master with redis-write or redis-sentinel")
 
 
-def master_lost(info: bytes) -> str | None:
-    """Why a server has no news to tell, from its INFO replication: a replica that has lost its master."""
-    said = _replication(info)
+async def data_set(link: Link) -> str:
+    """Which history of data a server has: another one may have come in place of all it had, and it notifies of nothing.
+
+    Raises RedisFault where it has no news to tell: a replica that has lost its master.
+    """
+    said = _replication(await link.ask_one("INFO", "replication"))
     if said.get("role") == "slave" and said.get("master_link_status") != "up":
         master = f"{said.get('master_host', '?')}:{said.get('master_port', '?')}"
-        return f"is a replica that has lost its master at {master[:MAX_TOLD]}"
-    return None
+        raise RedisFault(f"is a replica that has lost its master at {master[:MAX_TOLD]}")
+    return said.get("master_replid", "")
 
 
 def _replication(info: bytes) -> dict[str, str]:

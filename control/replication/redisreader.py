@@ -15,7 +15,7 @@ from typing import Any
 
 from control.replication.redisbacklog import CALL, HEARD, NODE, SEQUENCE, call_id_of
 from control.replication.rediscompare import Comparer, read_values
-from control.replication.redislink import Link, RedisFault, ensure_events, master_lost
+from control.replication.redislink import Link, RedisFault, data_set, ensure_events
 from control.replication.redisside import Settings, Side, together
 from control.replication.store import Reader
 
@@ -29,6 +29,8 @@ STEP = 100
 """Values read in one go."""
 MAX_CHANGED = 100_000
 """Keys of one keyspace that wait to be read; with more of them all of it is compared instead."""
+MAX_DIGITS = 20
+"""Of a sequence number."""
 MAX_IP = 45
 """Characters of an address."""
 
@@ -45,7 +47,7 @@ class Heard:
     """Notified of, and not told yet."""
     counted: int = 0
     """The sequence number by the notifications, from where it stood at the start."""
-    looked_up: int = -1
+    looked_up: int = 0
     """The sequence number when it was last looked up."""
     overrun: bool = False
 
@@ -65,6 +67,8 @@ class Subscriber(Side):
         self._heard: dict[int, Heard] = {}
         self._wake = asyncio.Event()
         self._last_word = time.monotonic()
+        self._data = ""
+        """Which history of data the server had when it was last looked at."""
 
     def status(self) -> dict[str, Any]:
         told = super().status() | {
@@ -184,20 +188,23 @@ class Subscriber(Side):
 
     async def _look(self, values: Link) -> None:
         """Look at the server and at each partner's lease and sequence number. Raises RedisFault."""
-        if words := master_lost(await values.ask_one("INFO", "replication")):
-            raise RedisFault(words)
+        data = await data_set(values)
         for keyspace, heard in self._heard.items():
             lease, sequence = await read_values(values, keyspace, (NODE, SEQUENCE))
             self._tell_lease(keyspace, heard, lease)
-            self._count(keyspace, heard, int(sequence) if sequence and sequence.isdigit() and len(sequence) < 20 else 0)
+            number = int(sequence) if sequence and sequence.isdigit() and len(sequence) < MAX_DIGITS else 0
+            if number < heard.looked_up or data != self._data:
+                heard.counted, heard.transactions = number, 0
+                self._changed_unseen(keyspace)
+            elif heard.counted + heard.transactions < heard.looked_up:  # what was on its way then has come
+                raise RedisFault(f"has changed keyspace {keyspace} and not notified us of it")
+            heard.looked_up = number
+        self._data = data
 
-    def _count(self, keyspace: int, heard: Heard, sequence: int) -> None:
-        """Take a sequence number that was looked up. Raises RedisFault where transactions were not notified of."""
-        if heard.counted + heard.transactions < heard.looked_up <= sequence:  # what was on its way then has come
-            raise RedisFault(f"has changed keyspace {keyspace} and not notified us of it")
-        if not 0 <= heard.looked_up <= sequence:
-            heard.counted, heard.transactions = sequence, 0
-        heard.looked_up = sequence
+    def _changed_unseen(self, keyspace: int) -> None:
+        """The keyspace may be another one than before, though news of it arrive."""
+        if self.good:
+            self._reader.reachable(keyspace, True)
 
     def _check_silence(self) -> None:
         if time.monotonic() - self._last_word > 2 * POLL + self.settings.patience.command:
