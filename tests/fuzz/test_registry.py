@@ -1,18 +1,24 @@
-"""Random commands in any order: ports, rules and calls agree after each, and nothing is left when all has ended."""
+"""Random commands in any order: ports, rules and calls agree after each, and nothing is left when all has ended.
+
+A partner and a restart may take each call from its snapshot at any time, also one that is older than what stands there.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from relay import flows, snapshot
 from relay.call import Call, Media, Signal, Who
 from relay.errors import HairpinError
 from relay.registry import MAX_BRANCHES, Outcome
 from relay.types import Carries, Direction, Endpoint, Learning, LocalMedia, MediaDescription, Treatment
-from tests.calls import audio, two_families
+from tests.calls import Stage, audio, two_families
+from tests.keeping import OFFSET, copied, written
 
 TAGS = st.sampled_from(["alice", "bob", "carol", "dave"])
 CALLS = st.sampled_from(["c1", "c2"])
@@ -70,6 +76,7 @@ EXPECTED = (
     "Unknown call-id",
     "Invalid dialogue association",
     "Ran out of ports",
+    "port 3",
     "Parallel session limit reached",
     "No party of the call has the tag",
     "No party of the call has the label x",
@@ -104,12 +111,33 @@ def kept(media: Media) -> list[Endpoint]:
     return [rule.local for rules in media.line.held.rules for rule in rules] if media.line.held is not None else []
 
 
+def restored(stage: Stage, call_id: str) -> list[Call]:
+    """A call read from its snapshot."""
+    return stage.registry.read(written(stage, call_id), OFFSET, lambda memory: memory, stage.now)
+
+
+def unaware(rules: flows.Rules) -> flows.Rules:
+    """Rules without the sources that were found so far."""
+    return {local: rule._replace(known_source=None) for local, rule in rules.items()}
+
+
+def _branches(members: list[Call], stage: Stage) -> list[list[object]]:
+    """What is written of branches, but for what their ports have counted, which stands behind all else."""
+    data = snapshot.encode(members, stage.plane, OFFSET, lambda memory: memory)
+    return [branch[:-1] for branch in orjson.loads(data)[3]]
+
+
 class Calls(RuleBasedStateMachine):
     """Few ports, few tags, few calls, so that they meet."""
 
     @initialize(pairs=st.sampled_from([3, 8, 40]), sessions=st.sampled_from([-1, 1]), limit=st.sampled_from([None, 9]))
     def begin(self, pairs: int, sessions: int, limit: int | None) -> None:
-        self.stage = two_families(pairs, limit, max_sessions=sessions)
+        self.settings = pairs, limit, sessions
+        self.stage, self.partner = self._relay(), self._relay()
+
+    def _relay(self) -> Stage:
+        pairs, limit, sessions = self.settings
+        return two_families(pairs, limit, max_sessions=sessions)
 
     @rule(call_id=CALLS, tags=st.tuples(TAGS, st.none() | TAGS), lines=LINES, signal=SIGNALS)
     def offer(self, call_id: str, tags: tuple[str, str | None], lines: list[MediaDescription], signal: Signal) -> None:
@@ -206,6 +234,56 @@ class Calls(RuleBasedStateMachine):
         self.stage.now += seconds
         self.stage.registry.tick(self.stage.now)
 
+    @rule()
+    def restart(self) -> None:
+        before, self.stage = self.stage, self._relay()
+        self.stage.now, self.stage.plane.limit = before.now, None
+        for call in before.registry:
+            copied(before, self.stage, call.call_id, foreign=call.deed.foreign)
+        self.stage.plane.limit = self.settings[1]
+        assert self.stage.drawn == before.drawn - sum(len(call.freed) for call in before.members())
+        if self.settings[1] is None:
+            assert unaware(self.stage.plane.installed) == unaware(before.plane.installed)
+
+    @rule(call_id=CALLS, back=st.booleans())
+    def replicate(self, call_id: str, back: bool) -> None:
+        source, target = (self.partner, self.stage) if back else (self.stage, self.partner)
+        target.now = max(source.now, target.now)
+        if source.registry.find(call_id) is None:
+            target.registry.forget(call_id, "ended elsewhere", target.now)
+            return
+        before = target.registry.find(call_id), dict(target.plane.installed), target.drawn
+        try:
+            copied(source, target, call_id, foreign=not back)
+        except HairpinError as error:
+            self._is_expected(error)
+            assert before == (target.registry.find(call_id), target.plane.installed, target.drawn)
+
+    @rule(call_id=CALLS, tags=st.tuples(TAGS, st.none() | TAGS), lines=LINES, signal=SIGNALS)
+    def offer_at_the_partner(
+        self, call_id: str, tags: tuple[str, str | None], lines: list[MediaDescription], signal: Signal
+    ) -> None:
+        try:
+            self.partner.offer(lines, signal, call_id, tags)
+        except HairpinError as error:
+            self._is_expected(error)
+
+    @invariant()
+    def what_is_written_reads_back(self) -> None:
+        for call in self.stage.registry if hasattr(self, "stage") else ():
+            again = restored(self.stage, call.call_id)
+            assert len(again) == len(call.members())
+            for one, other in zip(call.members(), again, strict=True):
+                assert unaware(flows.rules(one)) == unaware(flows.rules(other))
+                assert one.pairs() == other.pairs()
+            first, second = (_branches(one, self.stage) for one in (call.members(), again))
+            assert first == second
+
+    @invariant()
+    def the_partners_books_balance(self) -> None:
+        if hasattr(self, "partner") and self.partner.plane.limit is None:
+            self.partner.check()
+
     @invariant()
     def nothing_is_booked_twice_or_leaks(self) -> None:
         if not hasattr(self, "stage"):
@@ -229,12 +307,13 @@ class Calls(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "stage"):
             return
-        for call_id in ("c1", "c2"):
-            self.stage.command("delete", call_id=call_id)
-        self.stage.now += 30
-        self.stage.registry.tick(self.stage.now)
-        assert len(self.stage.registry) == self.stage.drawn == 0
-        assert self.stage.plane.rules() == []
+        for stage in (self.stage, self.partner):
+            for call_id in ("c1", "c2"):
+                stage.command("delete", call_id=call_id)
+            stage.now += 120
+            stage.registry.tick(stage.now)
+            assert len(stage.registry) == stage.drawn == 0
+            assert stage.plane.rules() == []
 
 
 TestCalls = Calls.TestCase
