@@ -81,13 +81,18 @@ class Pins:
     def make(cls, folder: Path, loaded: Object, said: Identity) -> Pins:
         """Pin what was loaded, in an empty folder. Raises DataplaneError."""
         _prepare(folder)
-        for name in MAPS:
-            loaded.map(name).pin(folder / name)
-        for name in PROGRAMS:
-            loaded.program(name).pin(folder / name)
         identity = Map.create(_IDENTITY, _IDENTITY_SIZE)
-        identity.update(_FIRST, said.packed())
-        identity.pin(folder / _IDENTITY)
+        try:
+            identity.update(_FIRST, said.packed())
+            for name in MAPS:
+                loaded.map(name).pin(folder / name)
+            for name in PROGRAMS:
+                loaded.program(name).pin(folder / name)
+            identity.pin(folder / _IDENTITY)
+        except BaseException:
+            identity.close()
+            flush(folder)
+            raise
         return cls(folder, identity, said)
 
     @classmethod

@@ -126,7 +126,7 @@ class XdpDataplane:
         With `keep`, what is pinned forwards on until another takes it over, or `orphan_seconds` are over.
         """
         self._running = False
-        self._keep = keep
+        self._keep = keep and self._settings.pins is not None
         if self._renewal:
             await self._renewal.close()
         self._held.close()
