@@ -13,7 +13,6 @@ import errno as errnos
 import json
 import os
 import re
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Self
@@ -60,11 +59,18 @@ class Identity:
     @classmethod
     def parse(cls, value: bytes) -> Identity:
         """What `packed` made. Raises ValueError for anything else."""
-        said = json.loads(value.rstrip(b"\0"))
+        try:
+            said = json.loads(value.rstrip(b"\0"))
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
         kinds = {field.name: str(field.type) for field in fields(cls)}
         if not isinstance(said, dict) or {name: type(each).__name__ for name, each in said.items()} != kinds:
             raise ValueError("it does not say what they are")
-        return cls(**said)
+        made = cls(**said)
+        bytes.fromhex(made.settings)
+        if made.hertz < 1:
+            raise ValueError("no kernel has such a tick rate")
+        return made
 
 
 class Pins:
@@ -259,13 +265,13 @@ def _prepare(folder: Path) -> None:
 
 def _check_kind(path: Path) -> None:
     number = path.stat().st_dev
-    if f"{os.major(number)}:{os.minor(number)}" not in _bpf_devices(Path("/proc/self/mountinfo").read_text()):
+    if f"{os.major(number)}:{os.minor(number)}" not in bpf_devices(Path("/proc/self/mountinfo").read_text()):
         raise DataplaneError(
             f"{path} is not in a BPF file system: `mount -t bpf bpf /sys/fs/bpf`, and name a folder in it by --pin-dir"
         )
 
 
-def _bpf_devices(mounts: str) -> Iterable[str]:
+def bpf_devices(mounts: str) -> set[str]:
     """Device numbers of the BPF file systems in a text like /proc/self/mountinfo (proc(5))."""
     lines = (line.partition(" - ") for line in mounts.splitlines())
     return {before.split()[2] for before, _, after in lines if after.startswith("bpf ")}
