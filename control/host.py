@@ -165,7 +165,7 @@ class MediaPorts:
         Done again each time: another relay of this namespace takes ports that both want out of the list when it ends.
         `left_behind`: what a relay that was killed had added. `note` is told what is ours in the list when it changes.
         """
-        before = self._added()
+        before = left_behind or self._added()
         try:
             for _, low, high in self._pools:
                 if (low, high) not in self._reservations:

@@ -66,7 +66,7 @@ async def choose(config: Config, addresses: tuple[str, ...], listener: Listener,
     if pins is not None and _stands(pins):
         if config.dataplane in ("memory", "userspace"):
             raise DataplaneError(_FORWARDS.format(pins, config.dataplane))
-        return await _xdp(config, addresses, listener, pins)
+        return await _adopt(config, addresses, listener, pins)
     if config.dataplane == "memory":
         return await _memory(listener)
     if config.dataplane == "userspace":
@@ -93,6 +93,16 @@ def _stands(pins: Path) -> bool:
     from relay.dataplane.pins import stands
 
     return stands(pins)
+
+
+async def _adopt(config: Config, addresses: tuple[str, ...], listener: Listener, pins: Path) -> Chosen:
+    """Take over what stands. Raises DataplaneError that says how to be rid of it."""
+    try:
+        return await _xdp(config, addresses, listener, pins)
+    except DataplaneError as error:
+        if "hairpin flush" in str(error):
+            raise
+        raise DataplaneError(f"{error}; what stands in {pins} forwards on, and `hairpin flush` ends it") from error
 
 
 async def _memory(listener: Listener) -> Chosen:

@@ -55,6 +55,8 @@ def status(relay: Relay) -> dict[str, Any]:
     }
     if relay.remains is not None:
         told["kept"] = _kept(relay, relay.remains)
+    if relay.journal is not None and relay.keeper is not None:
+        told |= {"journal": relay.journal.status(), "keeper": relay.keeper.status()}
     return told
 
 

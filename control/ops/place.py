@@ -69,8 +69,8 @@ class Claim:
         except OSError as error:
             raise PlaceError(f"cannot make {path}: {error.strerror}; choose a place with --socket=PATH") from error
         self.left_behind = os.pread(self._file, NOTE_BYTES, 0).decode("ascii", "replace").partition("\n")[2].strip()
-        """What a relay that was killed had noted, "" after an orderly end."""
-        self.note("")
+        """What a relay that was killed, or left what it had in force, had noted; "" after an orderly end."""
+        self.note(self.left_behind)
 
     def note(self, text: str) -> None:
         """Leave a line for the next relay of this instance, should this one be killed."""

@@ -65,7 +65,10 @@ def test_what_a_killed_relay_left_is_taken_over(tmp_path: Path) -> None:
     assert path.exists()
     claim = Claim(path, 0)
     assert claim.left_behind == "1-2,7"
-    assert path.read_text().split() == [str(os.getpid())]
+    assert path.read_text().split() == [str(os.getpid()), "1-2,7"], "until another note takes its place"
+    claim.release(keep=True)
+    claim = Claim(path, 0)
+    assert claim.left_behind == "1-2,7"
     claim.release()
     assert Claim(path, 0).left_behind == ""
 
