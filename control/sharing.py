@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from control.config import Config
@@ -17,10 +18,15 @@ PREFIXES = "HAIRPIN", "RTPENGINE"
 """Of the variables that hold passwords, such as RTPENGINE_REDIS_AUTH_PW."""
 
 
-def store(config: Config, environment: Mapping[str, str]) -> RedisStore | None:
-    """The store that the options name, None for none. It connects when it is started."""
+def store(config: Config, environment: Mapping[str, str], standing: int = 0) -> RedisStore | None:
+    """The store that the options name, None for none. It connects when it is started.
+
+    Where calls were `standing` before this start they go on, with Redis or without: only a fresh relay requires it.
+    """
     settings = redis_settings(config, environment)
-    return RedisStore(settings) if settings is not None else None
+    if settings is None:
+        return None
+    return RedisStore(dataclasses.replace(settings, required=settings.required and not standing))
 
 
 def redis_settings(config: Config, environment: Mapping[str, str]) -> Settings | None:

@@ -1,4 +1,4 @@
-"""The reading side: news of the partners' databases, best from a replica on this host.
+"""The reading side: news of the partners' databases, best from a replica on this host, and from the master without it.
 
 Notifications say only which key changed; its value is read a moment later, for many keys at once. Whether they arrive
 at all is seen by each node's sequence number, which is counted by notifications and looked up every second, along with
@@ -15,8 +15,8 @@ from typing import Any
 
 from control.replication.redisbacklog import CALL, HEARD, NODE, SEQUENCE, call_id_of
 from control.replication.rediscompare import Comparer, read_values
-from control.replication.redislink import Link, RedisFault, data_set, ensure_events
-from control.replication.redisside import Settings, Side, together
+from control.replication.redislink import Link, Place, RedisFault, data_set, ensure_events
+from control.replication.redisside import Settings, Side, find_master, together
 from control.replication.store import Reader
 
 __all__ = ["Subscriber"]
@@ -25,6 +25,8 @@ TICK = 0.002
 """Seconds in which changed keys are gathered for one reading."""
 POLL = 1.0
 """Seconds between two looks at leases, sequence numbers and the server itself."""
+HOMEWARDS = 3.0
+"""Seconds between two looks whether what failed is back, while the master is read in its place."""
 STEP = 100
 """Values read in one go."""
 MAX_CHANGED = 100_000
@@ -67,6 +69,8 @@ class Subscriber(Side):
         self._heard: dict[int, Heard] = {}
         self._wake = asyncio.Event()
         self._last_word = time.monotonic()
+        self._elsewhere = False
+        """Whether to try the master next in the place of what is to be read, which failed."""
         self._data = ""
         """Which history of data the server had when it was last looked at."""
 
@@ -80,6 +84,9 @@ class Subscriber(Side):
         return told | ({"caution": f"Redis at {self.place} {self.caution}"} if self.caution else {})
 
     async def session(self) -> None:
+        home = self.settings.reads
+        self.place = await find_master(self.settings) if self._elsewhere else home
+        self._elsewhere = not self._elsewhere
         news, values, all_of_it = links = [Link(self.place, 0, self.settings.patience) for _ in range(3)]
         try:
             for link in links:
@@ -90,9 +97,11 @@ class Subscriber(Side):
             self._last_word = time.monotonic()
             await self._look(values)
             self.stand()
+            self._elsewhere = False
             for keyspace in self.settings.partners:
                 self._reader.reachable(keyspace, True)
-            await together(self._listen(news), self._follow(values, news), self.comparer.run(all_of_it))
+            parts = [self._listen(news), self._follow(values, news), self.comparer.run(all_of_it)]
+            await together(*parts, *([self._leave_for(home)] if self.place != home else []))
         finally:
             for link in links:
                 await link.close()
@@ -205,6 +214,20 @@ class Subscriber(Side):
         """The keyspace may be another one than before, though news of it arrive."""
         if self.good:
             self._reader.reachable(keyspace, True)
+
+    async def _leave_for(self, home: Place) -> None:
+        """End the session on the master when what is to be read can be read again."""
+        while True:
+            await asyncio.sleep(HOMEWARDS)
+            link = Link(home, 0, self.settings.patience)
+            try:
+                await link.open()
+                await data_set(link)
+            except RedisFault:
+                continue
+            finally:
+                await link.close()
+            raise RedisFault(f"is left for {home}, which can be read again")
 
     def _check_silence(self) -> None:
         if time.monotonic() - self._last_word > 2 * POLL + self.settings.patience.command:

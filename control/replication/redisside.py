@@ -72,9 +72,8 @@ class Side:
                 await self.session()
             except RedisFault as fault:
                 self._lose(fault)
-            except Exception:
-                log.exception("%s: a fault of the relay's own; it connects anew", self.purpose)
-                self._lose(RedisFault("was left after a fault of the relay's own"))
+            except Exception as error:
+                self._lose(RedisFault(f"was left after a fault of the relay's own, {type(error).__name__}"), error)
             await asyncio.sleep(self._pause())
 
     async def session(self) -> None:
@@ -102,14 +101,14 @@ class Side:
             "faults": self.faults,
         }
 
-    def _lose(self, fault: RedisFault) -> None:
+    def _lose(self, fault: RedisFault, cause: Exception | None = None) -> None:
         steady = self.good and time.monotonic() - self.since > STEADY
         self._in_a_row = 1 if steady else self._in_a_row + 1
         self.faults += 1
         was_good, words = self.good, str(fault)
         if was_good or words != self.state:
             self._change(False, words)
-        self._tell(words)
+        self._tell(words, cause)
         if was_good:
             self.lost()
         if not self.first.done():
@@ -118,10 +117,11 @@ class Side:
     def _change(self, good: bool, words: str) -> None:
         self.good, self.state, self.since = good, words, time.monotonic()
 
-    def _tell(self, words: str) -> None:
+    def _tell(self, words: str, cause: Exception | None) -> None:
         now = time.monotonic()
         if words != self._told and now - self._told_at > QUIET:
-            log.warning("%s: Redis at %s %s; calls go on, it is tried again", self.purpose, self.place, words)
+            text = "%s: Redis at %s %s; calls go on, it is tried again"
+            log.warning(text, self.purpose, self.place, words, exc_info=cause)
             self._told, self._told_at = words, now
 
     def _pause(self) -> float:
@@ -161,4 +161,4 @@ async def find_master(settings: Settings) -> Place:
             await link.close()
     if not settings.sentinels:
         return settings.writes
-    raise RedisFault(f"is what Sentinel named last, and no Sentinel helps: {'; '.join(said)}")
+    raise RedisFault(f"may be the master or not, no Sentinel tells: {'; '.join(said)}")

@@ -442,6 +442,20 @@ def test_news_resume_after_what_befalls_the_replica(
     scene(servers, play)
 
 
+def test_the_master_is_read_while_the_replica_is_gone(servers: Servers) -> None:
+    async def play(one: Node, two: Node) -> None:
+        await apart(servers.replica.kill)
+        await until(lambda: two.reading()["server"] == str(servers.master), "the master in its place")
+        one.store.put("meanwhile", b"1", EXPIRES)
+        await until(knows(two, "meanwhile", b"1"), "news from the master")
+        await apart(servers.replica.start)
+        await until(lambda: two.reading()["server"] == str(servers.replica), "the replica again")
+        one.store.put("after", b"1", EXPIRES)
+        await until(knows(two, "after", b"1"), "news from the replica")
+
+    scene(servers, play)
+
+
 def test_a_replica_that_came_back_empty_is_seen_by_its_sequence_and_lease(servers: Servers) -> None:
     async def play(one: Node, two: Node) -> None:
         one.store.put("a", b"1", EXPIRES)
