@@ -149,6 +149,8 @@ class Connection(asyncio.Protocol):
         """When the message began that is not complete."""
         self._continuing: asyncio.Handle | None = None
         self._ended = False
+        self._closing = False
+        """It is closed as soon as the replies on their way are sent."""
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -175,6 +177,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """More of the stream came."""
+        if self._closing:
+            return
         if self._begun is None:
             self._begun = self._server.service.clock()
         self._frames.feed(data)
@@ -232,6 +236,7 @@ class Connection(asyncio.Protocol):
                 self.heard = self._begun = now
                 for reply in service.answer(message, self.source, now, stream=True):
                     service.gate.after(partial(self._send, reply))
+                    service.counters.replies += 1
                 if self.stuck is not None or self._transport.is_closing():
                     return None
         except FramingError as error:
@@ -242,12 +247,14 @@ class Connection(asyncio.Protocol):
     def _send(self, reply: bytes) -> None:
         if not self._transport.is_closing():
             self._transport.write(reply)
-            self._server.service.counters.replies += 1
 
     def _close(self) -> None:
-        """End the connection behind the replies that are on their way, and hear no more of it."""
-        if self._transport.is_reading():
-            self._transport.pause_reading()
+        """End the connection behind the replies that are on their way, and hear no more of it.
+
+        What still comes is read all the same: bytes left in the socket would have the kernel reset the connection, and
+        the client lose its replies.
+        """
+        self._closing = True
         self._server.service.gate.after(self._transport.close)
 
     def _all_done(self) -> None:
@@ -267,7 +274,7 @@ class Connection(asyncio.Protocol):
         self._server.counters.broken += 1
         self._server.service.malformed(self.source, f"{error}; its TCP connection is closed")
         if error.cookie:
-            self._server.service.gate.after(partial(self._transport.write, refusal(error.cookie, str(error))))
+            self._server.service.gate.after(partial(self._send, refusal(error.cookie, str(error))))
         self._close()
 
     def _too_slow(self, why: str) -> None:
