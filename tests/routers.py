@@ -6,18 +6,25 @@ ExaBGP with a BIRD beside it that speaks BFD alone.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
+import psutil
+
+from control.failover.speaker import Role, Route, Speaker
 from tests.lab import Host, LabError
 
-__all__ = ["Bird", "ExaBgpd", "filled", "relay_bfd", "relay_bird", "relay_exabgp", "router_bird", "until"]
+__all__ = ["Bird", "ExaBgpd", "Speaking", "filled", "relay_bfd", "relay_bird", "relay_exabgp", "router_bird", "until"]
 
+T = TypeVar("T")
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 BRIDGE = ROOT / "control/failover/bridge.py"
@@ -116,6 +123,47 @@ class ExaBgpd(Program):
         """Run it; sessions and the bridge come up by themselves."""
         settings = {"exabgp_api_cli": "false", "exabgp_daemon_user": "root", "exabgp_log_destination": "stderr"}
         self.run(str(EXABGP), "server", str(self.config), environment=settings)
+
+    def bridges(self) -> list[int]:
+        """Process numbers of the bridges it runs."""
+        if self.process is None:
+            return []
+        return [child.pid for child in psutil.Process(self.process.pid).children() if str(BRIDGE) in child.cmdline()]
+
+
+class Speaking:
+    """A speaker of the relay's (control.failover) at work in a host's network, as the daemon would have it."""
+
+    def __init__(self, host: Host, make: Callable[[], Speaker]) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=lambda: host.call(self._serve))
+        self._thread.start()
+        self.speaker = self._do(_made(make))
+        self.found = self._do(self.speaker.start())
+
+    def announce(self, routes: Mapping[str, Role | Route]) -> None:
+        """Have these announced and confirmed. Raises SpeakerLost."""
+        told = {ip: Route(one) if isinstance(one, Role) else one for ip, one in routes.items()}
+        self._do(self.speaker.announce(told))
+
+    def vanish(self) -> None:
+        """As if the daemon had been killed: nothing more is said, and the connection is closed."""
+        if self._thread.is_alive():
+            self._do(self.speaker.close())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
+
+
+async def _made(make: Callable[[], Speaker]) -> Speaker:
+    return make()
 
 
 def router_bird(host: Host, address: str, relays: Sequence[str], services: str) -> Bird:
