@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -12,9 +12,9 @@ from control.config.declare import SECONDS, option
 from control.config.readers import address, choice, each, whole
 from control.failover.speaker import Attributes
 
-__all__ = ["Failover", "attributes", "next_hops"]
+__all__ = ["Failover", "attributes", "check", "next_hops"]
 
-_COMMUNITY = re.compile(r"[0-9]{1,5}:[0-9]{1,5}(?::[0-9]{1,10})?")
+_COMMUNITY = re.compile(r"[0-9]{1,10}(?::[0-9]{1,10}){1,2}")
 _HIGHEST = 2**32 - 1
 
 
@@ -131,3 +131,16 @@ class Failover:
         live=True,
     )
     health_grace: int = option(3, SECONDS, "how long health or step is to be lost before it counts", "SECS", live=True)
+
+
+def check(given: Failover) -> Iterator[str]:
+    """What is wrong between the options of failover."""
+    named = (("bgp-primary", given.bgp_primary), ("bgp-backup", given.bgp_backup))
+    if not given.bgp_as and (prepending := [name for name, one in named if one.prepend]):
+        yield f"{' and '.join(prepending)} prepend the own AS number: give it by bgp-as"
+    if given.bgp == "none":
+        for name in ("bgp_socket", "bgp_announce"):
+            if getattr(given, name):
+                yield f"{name.replace('_', '-')} is given, but nobody is to announce anything: give bgp"
+    if given.bgp != "none" and given.bgp_primary == given.bgp_backup:
+        yield "bgp-primary and bgp-backup are the same: no router could tell a backup from who it stands in for"

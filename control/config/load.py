@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
-from control.config import interfaces, replication
+from control.config import failover, interfaces, replication
 from control.config.declare import Option
 from control.config.errors import ConfigError
 from control.config.foreign import FOREIGN
@@ -253,6 +253,7 @@ def _problems(config: Config) -> list[str]:
     if config.listen_https and not config.https_cert:
         found.append("listen-https needs a certificate: name its file with https-cert")
     found += replication.check(config)
+    found += failover.check(config)
     return found
 
 

@@ -53,6 +53,12 @@ def test_options_that_hold_no_place_nor_resource_are_live() -> None:
         *("listen-ng", "listen-tcp-ng", "listen-http", "listen-https"),
         *("socket", "pidfile", "foreground", "log-stderr", "no-log-timestamps", "log-facility"),
         *("port-rate", "slow-rate", "state-dir", "pin-dir", "orphan-limit"),
+        *("redis", "redis-write", "redis-subscribe", "redis-sentinel", "redis-sentinel-master", "redis-expires"),
+        *("subscribe-keyspace", "no-redis-required", "redis-connect-timeout", "redis-cmd-timeout"),
+        *("redis-allowed-errors", "redis-disable-time", "node-name", "takeover-slices", "compare-interval"),
+        *("node-lease", "sweep-interval", "owner-gone", "refresh-interval", "tombstone-time"),
+        *("bgp", "bgp-socket", "bgp-include", "bgp-announce", "bgp-as", "bgp-primary", "bgp-backup"),
+        *("bgp-next-hop", "bgp-grace"),
     }
 
 
