@@ -17,11 +17,14 @@ from pathlib import Path
 from relay.dataplane import abi
 from relay.dataplane.pins import Identity, Pins, flush, namespace_number
 from relay.dataplane.program import Sizes, Tables, constants, load, measure_hz
+from relay.dataplane.settings import XdpSettings
 from relay.errors import DataplaneError
 
 __all__ = ["Opened", "Renewal", "open_tables"]
 
 _log = logging.getLogger(__name__)
+
+_STALE_SECONDS = 5  # after which packets that wait for user space are of no use to anybody
 
 
 class Opened:
@@ -32,6 +35,13 @@ class Opened:
         self.pins = pins
         self.adopted = adopted
 
+    def describe(self) -> list[str]:
+        """For the operator: what stands where."""
+        if self.pins is None:
+            return []
+        origin = "taken over from the relay before this one" if self.adopted else "made by this relay"
+        return [f"pinned in {self.pins.folder}, {origin}"]
+
     def close(self, *, keep: bool = False) -> None:
         """Let go of all; with `keep` what is pinned stands on. Safe to call twice."""
         self.tables.close()
@@ -39,26 +49,39 @@ class Opened:
             flush(self.pins.folder)
 
 
-async def open_tables(path: Path, sizes: Sizes, addresses: int, folder: Path | None) -> Opened:
-    """Take over what stands pinned in a folder, or load the object and pin it there; None: nothing is pinned.
+async def open_tables(settings: XdpSettings) -> Opened:
+    """Take over what stands pinned, or load the object and pin it where that is wanted; and beat.
 
-    What stands must have room for so many local addresses. Raises PinsForeign, DataplaneError, with all untouched.
-    """
-    pins = _standing(folder) if folder else None
-    if pins:
-        try:
-            _check_room(pins, addresses)
-            return Opened(Tables(pins), pins, adopted=True)
-        except BaseException:
-            pins.close()
-            raise
+    Raises PinsForeign, DataplaneError, with all untouched."""
+    sizes = settings.sizes()
+    pins = _standing(settings.pins) if settings.pins else None
+    opened = _adopt(pins, len(settings.addresses)) if pins else await _make(settings, sizes)
+    opened.tables.beat()
+    return opened
+
+
+def _adopt(pins: Pins, addresses: int) -> Opened:
+    """Take over the tables if they have room for so many addresses."""
+    try:
+        _check_room(pins, addresses)
+        tables = Tables(pins)
+    except BaseException:
+        pins.close()
+        raise
+    if tables.silence() > _STALE_SECONDS * pins.said.hertz:
+        tables.copies.skip()
+    return Opened(tables, pins, adopted=True)
+
+
+async def _make(settings: XdpSettings, sizes: Sizes) -> Opened:
+    path, folder = settings.object_path, settings.pins
     hertz = await measure_hz(path)
-    settings = constants(sizes, hertz)
-    loaded = load(path, sizes, settings)
+    told = constants(sizes, hertz)
+    loaded = load(path, sizes, told)
     if folder is None:
         return Opened(Tables(loaded))
     try:
-        made = Pins.make(folder, loaded, Identity(abi.DIGEST, _hash(path), settings.hex(), hertz, namespace_number()))
+        made = Pins.make(folder, loaded, Identity(abi.DIGEST, _hash(path), told.hex(), hertz, namespace_number()))
     finally:
         loaded.close()
     return Opened(Tables(made), made)
@@ -99,10 +122,10 @@ def _hash(path: Path) -> str:
 class Renewal:
     """Another program on the standing tables. `take_over` lets everybody run the programs that are pinned by then."""
 
-    def __init__(self, pins: Pins, path: Path, sizes: Sizes, take_over: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, pins: Pins, settings: XdpSettings, take_over: Callable[[], Awaitable[None]]) -> None:
         self._pins = pins
-        self._path = path
-        self._sizes = sizes
+        self._path = settings.object_path
+        self._sizes = settings.sizes()
         self._take_over = take_over
         self._task: asyncio.Task[None] | None = None
         self.reason = ""

@@ -110,6 +110,11 @@ class Tables:
         """Tell the program that somebody keeps the tables; once a second. Raises BpfError."""
         self._source.program("beat").call(b"")
 
+    def silence(self) -> int:
+        """Jiffies since the last beat. Raises BpfError."""
+        jiffies, _ = _CLOCKS.unpack(self._source.program("clocks").call(bytes(_CLOCKS.size)))
+        return int(jiffies) - int(self.host["beat"][0])
+
     def zero_counters(self) -> None:
         """Count from here on: what self-tests counted is nobody's traffic."""
         for position in range(len(abi.COUNTERS)):

@@ -49,6 +49,10 @@ class RingReader:
             finally:
                 self._consumer[0] = position
 
+    def skip(self) -> None:
+        """Leave all that is there unread."""
+        self._consumer[0] = self._producer[0]
+
     def close(self) -> None:
         """Unmap; safe to call twice."""
         for view in (self._headers, self._data, self._producer, self._consumer):

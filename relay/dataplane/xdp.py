@@ -19,8 +19,6 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +26,12 @@ import numpy.typing as npt
 from relay.dataplane import Listener, abi
 from relay.dataplane.addresses import fill_host
 from relay.dataplane.attaching import Attaching
-from relay.dataplane.host import DeniedMap, Network, check_host, denied_networks, room_for
+from relay.dataplane.host import DeniedMap, Network, check_host, denied_networks
 from relay.dataplane.learning import Learning
 from relay.dataplane.nexthops import NextHops
-from relay.dataplane.opening import Opened, Renewal, open_tables
-from relay.dataplane.program import OBJECT, Sizes
+from relay.dataplane.opening import Renewal, open_tables
 from relay.dataplane.reassembly import Reassembly
+from relay.dataplane.settings import XdpSettings
 from relay.dataplane.slowpath import Complaints, Copies, RawSender
 from relay.dataplane.table import RuleTable
 from relay.dataplane.tokens import NO_TOKENS, NoTokens, TokenCollector, Tokens, held_tokens
@@ -41,8 +39,7 @@ from relay.errors import DataplaneError
 from relay.flows import Screen
 from relay.nic.links import Neighbour
 from relay.nic.watch import ADDRESSES, LINKS, ROUTES, HostWatch
-from relay.types import Endpoint, Rule, StreamState
-from relay.types import Path as StreamPath
+from relay.types import Endpoint, Path, Rule, StreamState
 
 __all__ = ["COUNTER_TEXTS", "XdpDataplane", "XdpSettings"]
 
@@ -64,31 +61,6 @@ COUNTER_TEXTS = {
 _BEAT_SECONDS = 1.0
 _SWEEP_SECONDS = 1.0  # in which every port is looked at once
 _LEAST_MTU = 1280
-
-
-@dataclass(frozen=True, slots=True)
-class XdpSettings:
-    """How the plane is to run."""
-
-    addresses: tuple[str, ...]
-    """Local media addresses, of either family."""
-    interfaces: tuple[str, ...] = ()
-    """Interfaces to attach to, instead of those found by address and route."""
-    mode: str = "auto"
-    """auto, native or generic."""
-    max_addresses: int = 16
-    port_rate: int = 2000
-    """Packets a second one port takes; the rest is dropped early."""
-    slow_rate: int = 16
-    """Packets and events a second one rule may send to user space."""
-    deny: tuple[Network, ...] = ()
-    """Networks media is never sent to."""
-    object_path: Path = OBJECT
-    instance: int = 0
-    pins: Path | None = None
-    """Folder of this instance in a BPF file system, where tables and program outlive the process; None: nowhere."""
-    orphan_seconds: int = 0
-    """How long they forward after it, with nobody to take over; 0: for ever."""
 
 
 class XdpDataplane:
@@ -177,7 +149,7 @@ class XdpDataplane:
             return StreamState()
         state = self._table.state(entry)
         if not self._attaching.standing:
-            state.path = StreamPath.NOT_ATTACHED
+            state.path = Path.NOT_ATTACHED
         return state
 
     def counters(self) -> Mapping[str, int]:
@@ -209,6 +181,7 @@ class XdpDataplane:
             *self._attaching.describe(),
             f"media addresses {addresses}; {resolved} of {entries} next hops resolved",
             *self._reassembly.describe(),
+            *self._opened.describe(),
             *(self._renewal.describe() if self._renewal else ()),
         ]
 
@@ -238,11 +211,12 @@ class XdpDataplane:
             _log.error("the addresses nothing is sent to cannot be changed: %s", error)
 
     async def _load(self) -> None:
-        opened = await self._open()
-        self._held.callback(lambda: opened.close(keep=self._keep))
-        self._opened, self._adopted, self._tables = opened, opened.adopted, opened.tables
-        self._tables.beat()
         settings = self._settings
+        self._opened = opened = await open_tables(settings)
+        self._held.callback(lambda: opened.close(keep=self._keep))
+        self._adopted, self._tables = opened.adopted, opened.tables
+        if opened.pins and opened.adopted:
+            self._renewal = Renewal(opened.pins, settings, self._run_others)
         self._addresses = fill_host(self._tables.host, settings.addresses, self._tables.rules)
         self._tokens: Tokens | NoTokens = NO_TOKENS
         if any(":" in ip for ip in self._addresses):
@@ -250,20 +224,6 @@ class XdpDataplane:
             self._tokens = self._held.enter_context(closing(Tokens(tables.peers, tables.tokens, tables.spare)))
             self._tokens.fill()
         self._denied = DeniedMap(self._tables.denied, 4), DeniedMap(self._tables.denied6, 6)
-
-    async def _open(self) -> Opened:
-        """The tables to run on; those that are pinned have room for addresses that may come."""
-        settings = self._settings
-        rules = room_for(settings.addresses, settings.max_addresses)
-        ip6 = any(":" in ip for ip in settings.addresses)
-        if settings.pins:
-            rules, ip6 = settings.max_addresses * abi.PORTS, True
-        orphan = settings.orphan_seconds if settings.pins else 0
-        sizes = Sizes(rules, settings.port_rate, settings.slow_rate, abi.PEERS if ip6 else 1, orphan)
-        opened = await open_tables(settings.object_path, sizes, len(settings.addresses), settings.pins)
-        if opened.pins and opened.adopted:
-            self._renewal = Renewal(opened.pins, settings.object_path, sizes, self._run_others)
-        return opened
 
     async def _run_others(self) -> None:
         """Run the programs that stand in the place of the former ones by now."""

@@ -18,7 +18,7 @@ import pytest
 
 from relay.dataplane import abi, opening, probe
 from relay.dataplane.libbpf import XdpMode
-from relay.dataplane.pins import PinsForeign, flush, stands
+from relay.dataplane.pins import Pins, PinsForeign, flush, stands
 from relay.dataplane.program import OBJECT, Sizes, constants, load
 from relay.dataplane.xdp import XdpDataplane
 from relay.errors import DataplaneError
@@ -237,10 +237,10 @@ def test_another_version_takes_the_program_s_place(table: Table, folder: Path, o
                 assert described(plane, "the program of the relay before this one forwards: this version's is being")
                 plane.install(rules)
                 await renewed(plane)
-                assert not described(plane, "the relay before this one")
+                assert not described(plane, "the program of the relay before")
                 await asyncio.sleep(0.1)
             async with started(table, folder, keep=False, object_path=other_object) as plane:
-                assert not described(plane, "the relay before this one")
+                assert not described(plane, "the program of the relay before")
                 await stream.stop()
                 counters = plane.counters()
         assert stream.lost() == 0
@@ -446,6 +446,31 @@ def test_a_generic_plane_stays_one_without_an_interruption(
                 await asyncio.sleep(0.1)
             await stream.stop()
         assert stream.lost() == 0
+
+    table.run(scenario)
+
+
+@pytest.mark.parametrize(("age", "sent_on"), [(0, 1), (10, 0)])
+def test_a_packet_that_waited_for_user_space_is_sent_on_unless_it_is_old(
+    table: Table, folder: Path, age: int, sent_on: int
+) -> None:
+    async def scenario() -> None:
+        a = table.phone(table.a, PARTY_A, 4000)
+        rules = mirrored(a.endpoint, Endpoint("10.7.2.99", 6000))  # nobody is there
+        async with started(table, folder) as plane:
+            plane.install(rules)
+        a.send(MEDIA_A, rtp(1))
+        with Pins.find(folder) or contextlib.nullcontext() as standing:
+            assert standing
+            host = standing.map("host").array(abi.HOST)
+            host["beat"] -= age * standing.said.hertz
+            del host
+        async with started(table, folder, keep=False) as plane:
+            plane.install(rules)
+            await asyncio.sleep(0.2)
+            counters = plane.counters()
+            assert (counters["slow_path"], counters["slow_path_sent"]) == (1, sent_on)
+            assert described(plane, f"pinned in {folder}, taken over from the relay before this one")
 
     table.run(scenario)
 
