@@ -335,7 +335,7 @@ def test_writes_resume_after_what_befalls_the_master(
 
 def test_a_master_that_loads_its_data_is_waited_for(servers: Servers) -> None:
     async def play(one: Node, two: Node) -> None:
-        await apart(servers.master.ask, "-n", "5", "DEBUG", "POPULATE", "3000")
+        await apart(servers.master.ask, "-n", "5", "DEBUG", "POPULATE", "1500")
         await apart(servers.master.ask, "SAVE")
         await apart(servers.master.kill)
         slow = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024", "--save", "3600", "1")
@@ -533,6 +533,29 @@ def test_a_start_without_redis_is_refused_in_words_unless_it_is_not_required(hos
         await apart(server.kill)
 
     host.call(lambda: asyncio.run(play()))
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"keyspace": 99}, "writing calls: Redis at {master} has too few databases"),
+        ({"partners": (99,)}, "reading the partners' calls: Redis at {replica} has too few databases"),
+        ({"writes": "replica"}, "writing calls: Redis at {replica} is a replica: name the master with redis-write"),
+        ({"writes": "replica", "check_role": False}, "is a replica and takes no writes (READONLY)"),
+        ({"sentinels": (Place("127.0.0.1", 1),)}, "may be the master or not, no Sentinel tells: 127.0.0.1:1 cannot be"),
+    ],
+    ids=["own database", "partner's database", "role", "read only", "no Sentinel"],
+)
+def test_a_start_is_refused_with_what_to_do(servers: Servers, more: dict[str, Any], words: str) -> None:
+    places = {name: Place("127.0.0.1", getattr(servers, name).port) for name in ("master", "replica")}
+    given = more | ({"writes": places["replica"]} if "writes" in more else {})
+
+    async def play() -> None:
+        with pytest.raises(RedisFault) as caught:
+            await servers.node(1, **given).store.start(Witness())
+        assert words.format(**places) in str(caught.value)
+
+    servers.run(play)
 
 
 def test_a_start_is_refused_where_the_server_hangs(servers: Servers) -> None:
