@@ -178,7 +178,10 @@ def _told(item: Mapping[str, Any]) -> Iterator[list[str]]:
 
 def drained(item: Mapping[str, Any]) -> str:
     """`hairpin drain`."""
-    return f"draining, new calls are refused: {_numbers(item['calls'])}"
+    moved = (
+        f"; packets come elsewhere, drained: {', '.join(map(clean, item['drained']))}" if item.get("drained") else ""
+    )
+    return f"draining, new calls are refused: {_numbers(item['calls'])}{moved}"
 
 
 def resumed(item: Mapping[str, Any]) -> str:

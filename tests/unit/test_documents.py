@@ -20,7 +20,9 @@ ROOT = Path(__file__).parents[2]
 PATHS = sorted([*ROOT.glob("*.md"), ROOT / "bench/README.md"])
 DOCUMENTS = {str(path.relative_to(ROOT)): path.read_text() for path in PATHS}
 FLAGS, HOUSE = DOCUMENTS["FLAGS.md"], DOCUMENTS["ARCHITECTURE.md"]
-ELSEWHERE = {"config-file", "config-section", "json", "wait", "quick", "rate", "against", "profile"}
+ELSEWHERE = {
+    *("config-file", "config-section", "json", "wait", "force", "patience", "quick", "rate", "against", "profile")
+}
 """Options that are not of the table: of `hairpin run` itself, of the operators' commands, and of the benches."""
 WORDS = {*COMMANDS, "run", "check-config", "version", "help"}
 
