@@ -111,8 +111,6 @@ class Relay:
         addresses = tuple({interface.address: None for interface in interfaces})
         chosen = await planes.choose(config, addresses, hearing, left.pins if left is not None else None)
         stack.push_async_callback(_close_plane, chosen, leaving)
-        found = chosen.plane.inherited()
-        leaving.keep |= bool(found)
         notifier = Notifier(config.b2b_url, config.xmlrpc_format, lambda ip: service.allowed(ip))
         stack.push_async_callback(notifier.close)
         ends = _ends(chronicle.of_ends(chosen.plane, time.monotonic), notifier.ended)
@@ -122,7 +120,6 @@ class Relay:
         commands.templates = _templates(config)
         service = Service(commands.handle, config.ng_allow, time.monotonic)
         relay = cls(config, chosen, registry, commands, service, ports, own, notifier, leaving)
-        relay.found_ports = len(found)
         if left is not None and kept is not None:
             relay._keep(left, kept)
         if chosen.plane.name != "memory":
@@ -142,7 +139,7 @@ class Relay:
         self.transports.service.gate = kept
         self.transports.service.recall(kept.replies)
         self.keeper = self.registry.keeper = CallKeeper(self.registry, kept, asyncio.get_running_loop())
-        self.keeper.hold()
+        self.found_ports = self.keeper.hold()
 
     async def _listen(self, path: Path, stack: AsyncExitStack, handed: Sequence[Handed]) -> None:
         console = Console(self.registry, self.plane, lambda: telling.status(self), time.monotonic, self.chosen.texts)
@@ -215,7 +212,7 @@ def _open_journal(config: Config, left: Remains, stack: AsyncExitStack, leaving:
     loop = asyncio.get_running_loop()
     kept = Journal.open(left.journal, loop, version=version(), patience=config.journal_patience / 1000)
     stack.callback(_close_journal, kept, left, leaving)
-    leaving.keep = any(True for _ in kept.standing())
+    leaving.keep = left.pins.is_dir() or any(True for _ in kept.standing())  # a start that fails ends no calls
     for problem in kept.problems:
         log.warning("journal: %s", problem)
     return kept

@@ -92,10 +92,9 @@ class CallKeeper:
 
     # -- the start and the end
 
-    def hold(self) -> None:
-        """Keep the ports of what is to be restored; before any command is heard."""
-        if self._restoring is not None:
-            self._restoring.hold()
+    def hold(self) -> int:
+        """Keep the ports of what is to be restored, before any command is heard; returns how many are in force."""
+        return self._restoring.hold() if self._restoring is not None else 0
 
     def start(self) -> None:
         """Restore calls behind whatever else waits, and write again what is due."""

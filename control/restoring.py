@@ -73,10 +73,11 @@ class Restoring:
         self._done = False
         self._next: asyncio.Handle | None = None
 
-    def hold(self) -> None:
-        """Keep the ports of all that is to be restored from being drawn."""
+    def hold(self) -> int:
+        """Keep the ports of all that is to be restored from being drawn; returns how many are in force."""
         inherited = self._registry.plane.inherited()
         self._registry.hold(inherited or self._ports(self._waiting))
+        return len(inherited)
 
     def start(self) -> None:
         """Restore one after the other, behind what else the loop has to do."""
