@@ -69,7 +69,10 @@ class BirdSocket:
     async def _lines(self) -> list[Line]:
         lines: list[Line] = []
         while len(lines) < MAX_LINES:
-            raw = await self._reader.readline()
+            try:
+                raw = await self._reader.readline()
+            except ValueError as error:  # longer than a line of BIRD's ever is
+                raise ConnectionError(f"what answers is no BIRD: {error}") from error
             if not raw:
                 raise ConnectionError("BIRD has closed its control socket")
             text = raw.decode("utf-8", "replace").rstrip("\n")

@@ -27,8 +27,9 @@ BEAT = 1.0
 """Seconds between two words to the bridge, which counts its grace from the last one."""
 PATIENCE = 2.0
 """Seconds for ExaBGP to confirm what it was told."""
-FIRST_LOOK = 0.4
-"""Seconds of the start in which the bridge may say what stands announced."""
+FIRST_LOOK = 5.0
+"""Seconds of the start for a bridge that is there to say what stands announced. Without its word all that stands would
+be withdrawn at a restart of the relay, so this is worth waiting for; a bridge that is not there announces nothing."""
 PAUSES = (0.1, 0.2, 0.5, 1.0)
 """Seconds between tries to reach the bridge."""
 
@@ -46,6 +47,8 @@ class ExaBgp:
         """None until there is something to say: what the bridge holds stands until then."""
         self._writer: asyncio.StreamWriter | None = None
         self._said: dict[str, Any] = {}
+        self._looked = asyncio.Event()
+        """The bridge has said what stands, or is not there."""
         self._news = asyncio.Event()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -55,7 +58,7 @@ class ExaBgp:
         """Begin to reach the bridge; what it holds from a relay before this one."""
         self._task = asyncio.create_task(self._keep_reaching())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), FIRST_LOOK)
+            await asyncio.wait_for(self._looked.wait(), FIRST_LOOK)
         return _roles(self._said.get("held"))
 
     async def close(self) -> None:
@@ -111,6 +114,7 @@ class ExaBgp:
                 self._problem = str(getattr(error, "strerror", None) or error)
             finally:
                 self._leave()
+                self._looked.set()
             if tries == len(PAUSES):
                 log.warning("ExaBGP's bridge is not reached at %s (%s): does ExaBGP run?", self._path, self._problem)
             await asyncio.sleep(PAUSES[min(tries, len(PAUSES) - 1)])
@@ -124,6 +128,7 @@ class ExaBgp:
                 if not isinstance(said, dict) or not all(isinstance(said.get(key), dict) for key in _TABLES):
                     raise ValueError("it answers what is no report of a bridge")
                 self._said = said
+                self._looked.set()
                 self._news.set()
         finally:
             speaking.cancel()
