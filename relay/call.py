@@ -58,6 +58,7 @@ class Call:
         "call_id",
         "callback",
         "controller",
+        "counted",
         "created",
         "deed",
         "deleted",
@@ -76,8 +77,7 @@ class Call:
         "screen",
         "strict_source",
         "tags",
-        "told_rtcp",
-        "told_rtp",
+        "told",
         "tos",
         "treatments",
         "unsure",
@@ -117,6 +117,8 @@ class Call:
         """When the timers look at it next."""
         self.plan = 0
         """The number under which they have that (relay.timers.Agenda)."""
+        self.counted = -1
+        """What it is counted as, where it stands for all of its Call-ID (relay.standing.Census)."""
         self.awake = now
         """Since when silence counts against it: before, nobody here could have heard it, or was to judge."""
         self.tos: int | None = 0
@@ -134,9 +136,8 @@ class Call:
         self.gone_rtp = StreamState()
         self.gone_rtcp = StreamState()
         """Totals of ports that are no longer this call's."""
-        self.told_rtp = StreamState()
-        self.told_rtcp = StreamState()
-        """Of a call that was read and does not stand yet: what its ports had counted when it was written."""
+        self.told: tuple[StreamState, StreamState] | None = None
+        """Of a call that was read and does not stand yet: what its ports, RTP and RTCP, had counted by then."""
 
     # -- who is who
 

@@ -79,6 +79,7 @@ class Receiving(Standing):
         for one in before:
             self._agenda.cancel(one)
         self._calls[head.call_id] = head
+        self._census.inherit(head, standing)
         self._census.note(head)
         if standing is None and head.deed.foreign:
             self.tally.received += 1
@@ -155,13 +156,11 @@ class Receiving(Standing):
         here = counted or self._counted(members)
         written = StreamState(), StreamState()
         for member in members:
-            for total, gone, told in zip(
-                written, (member.gone_rtp, member.gone_rtcp), (member.told_rtp, member.told_rtcp), strict=True
-            ):
+            for total, gone in zip(written, (member.gone_rtp, member.gone_rtcp), strict=True):
                 add(total, gone)
+            for total, told in zip(written, member.told or (), strict=False):
                 add(total, told)
-            member.gone_rtp, member.gone_rtcp = StreamState(), StreamState()
-            member.told_rtp, member.told_rtcp = StreamState(), StreamState()
+            member.gone_rtp, member.gone_rtcp, member.told = StreamState(), StreamState(), None
         ports = self._counted(members)
         head = members[0]
         head.gone_rtp, head.gone_rtcp = [

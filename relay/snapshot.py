@@ -159,7 +159,8 @@ class _Reader:
         call.treatments = _treatments(row)
         call.controller, call.callback = row.text("controller"), row.maybe_text("callback")
         counts = row.fields("counts")
-        call.gone_rtp, call.gone_rtcp, call.told_rtp, call.told_rtcp = [_counts(counts) for _ in range(4)]
+        call.gone_rtp, call.gone_rtcp = _counts(counts), _counts(counts)
+        call.told = _counts(counts), _counts(counts)
         for index, line in enumerate(lines):
             self.line(line, call, index)
         call.restored()

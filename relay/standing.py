@@ -51,26 +51,30 @@ class Tally:
 class Census:
     """How many calls stand, whose they are, and how many of them wait for the end of their delete delay."""
 
-    __slots__ = ("_as", "_many")
+    __slots__ = ("_many",)
 
     def __init__(self) -> None:
-        self._as: dict[str, int] = {}
-        """What each call was last counted as."""
         self._many = [0, 0, 0, 0]
 
     def note(self, head: Call) -> None:
         """Count a call as what it is by now."""
         kind = 2 * head.deed.foreign + head.over
-        known = self._as.get(head.call_id)
+        known = head.counted
         if kind != known:
-            if known is not None:
+            if known >= 0:
                 self._many[known] -= 1
             self._many[kind] += 1
-            self._as[head.call_id] = kind
+            head.counted = kind
 
-    def strike(self, call_id: str) -> None:
+    def inherit(self, head: Call, before: Call | None) -> None:
+        """Another branch, or another Call, stands for a Call-ID that is counted."""
+        if before is not None:
+            head.counted, before.counted = before.counted, -1
+
+    def strike(self, head: Call) -> None:
         """A call is gone."""
-        self._many[self._as.pop(call_id)] -= 1
+        self._many[head.counted] -= 1
+        head.counted = -1
 
     @property
     def own(self) -> int:
@@ -231,7 +235,7 @@ class Standing(Forwarding):
             self._agenda.cancel(member)
             self._drop(member, now)
         del self._calls[head.call_id]
-        self._census.strike(head.call_id)
+        self._census.strike(head)
 
     def _leave(self, call: Call, now: float) -> None:
         """One branch of several goes; what it counted stays with the others."""
@@ -244,6 +248,8 @@ class Standing(Forwarding):
         self._drop(call, now)
         members.remove(call)
         self._calls[call.call_id] = members[0]
+        if call.counted >= 0:
+            self._census.inherit(members[0], call)
         self._census.note(members[0])
         self.keeper.noticed(members[0])
 

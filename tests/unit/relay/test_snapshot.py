@@ -94,7 +94,8 @@ def test_a_source_that_was_confirmed_is_known_to_the_reader(stage: Stage) -> Non
 def test_what_ports_counted_is_told_beside_what_is_gone(stage: Stage) -> None:
     stage.plane.arrive(stage.ports()[0], ALICE, packets=7)
     (call,) = read(stage)
-    assert (call.gone_rtp.packets, call.told_rtp.packets, call.told_rtp.bytes) == (0, 7, 7 * 172)
+    assert call.told is not None
+    assert (call.gone_rtp.packets, call.told[0].packets, call.told[0].bytes) == (0, 7, 7 * 172)
 
 
 def test_what_a_reoffer_left_in_force_is_written(stage: Stage) -> None:
