@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -69,6 +70,11 @@ class _Server:
         """What kill -9 does."""
         assert self._process is not None
         self.host.end(self._process, signal.SIGKILL)
+
+    def remove(self) -> None:
+        """Kill it, and leave nothing of it."""
+        self.kill()
+        shutil.rmtree(self.folder)
 
     def freeze(self) -> None:
         """Let it hang: connections stand, and nothing is answered."""

@@ -64,7 +64,6 @@ class Subscriber(Side):
         self.notifications = 0
         self.read = 0
         """Values read after notifications."""
-        self.caution: str | None = None
         self._reader = reader
         self._heard: dict[int, Heard] = {}
         self._wake = asyncio.Event()
@@ -75,13 +74,12 @@ class Subscriber(Side):
         """Which history of data the server had when it was last looked at."""
 
     def status(self) -> dict[str, Any]:
-        told = super().status() | {
+        return super().status() | {
             "notifications": self.notifications,
             "read": self.read,
             "compared": self.comparer.read,
             "sequences": {keyspace: one.looked_up for keyspace, one in self._heard.items()},
         }
-        return told | ({"caution": f"Redis at {self.place} {self.caution}"} if self.caution else {})
 
     async def session(self) -> None:
         home = self.settings.reads
@@ -92,7 +90,7 @@ class Subscriber(Side):
             for link in links:
                 await link.open()
             self._heard = {keyspace: Heard() for keyspace in self.settings.partners}
-            self.caution = await ensure_events(values)
+            self.warn(await ensure_events(values))
             await self._subscribe(news)
             self._last_word = time.monotonic()
             await self._look(values)

@@ -60,6 +60,8 @@ class Side:
         self.faults = 0
         self.first: asyncio.Future[RedisFault | None] = asyncio.get_running_loop().create_future()
         """What became of the first attempt."""
+        self.caution: str | None = None
+        self._warned: set[str] = set()
         self._in_a_row = 0
         self._told = "nothing yet"
         """The fault that stands in the log, nothing after word that all is well."""
@@ -94,12 +96,20 @@ class Side:
             self.first.set_result(None)
 
     def status(self) -> dict[str, Any]:
-        return {
+        told = {
             "server": str(self.place),
             "state": "in use" if self.good else f"Redis at {self.place} {self.state}",
             "seconds": round(time.monotonic() - self.since, 1),
             "faults": self.faults,
         }
+        return told | ({"caution": f"Redis at {self.place} {self.caution}"} if self.caution else {})
+
+    def warn(self, words: str | None) -> None:
+        """Say what is not as it should be while the connection is used all the same; None for nothing."""
+        if words is not None and words not in self._warned:
+            self._warned.add(words)
+            log.warning("%s: Redis at %s %s", self.purpose, self.place, words)
+        self.caution = words
 
     def _lose(self, fault: RedisFault, cause: Exception | None = None) -> None:
         steady = self.good and time.monotonic() - self.since > STEADY

@@ -23,6 +23,8 @@ __all__ = ["Writer"]
 
 TICK = 0.002
 """Seconds in which values are gathered for one transaction."""
+SHARED = "has somebody else writing to this node's database: each node needs one of its own, its number in `redis`"
+"""What a sequence number that went on by itself means."""
 ASK_SENTINEL = 1.0
 """Seconds between two questions to Sentinel: a master that comes back takes writes before it learns it is none."""
 
@@ -37,16 +39,11 @@ class Writer(Side):
         self.sequence = 0
         self.written = 0
         """Values that Redis has confirmed."""
-        self.caution: str | None = None
         self._reader = reader
         self._idle = asyncio.Event()
 
     def status(self) -> dict[str, Any]:
-        told = super().status() | {
-            "sequence": self.sequence,
-            "written": self.written,
-        }
-        return told | ({"caution": f"Redis at {self.place} {self.caution}"} if self.caution else {})
+        return super().status() | {"sequence": self.sequence, "written": self.written}
 
     async def finish(self) -> None:
         """Return when nothing waits any more."""
@@ -77,9 +74,9 @@ class Writer(Side):
         if self.settings.check_role or self.settings.sentinels:
             await check_role(link)
         try:
-            self.caution = await ensure_events(link)
+            self.warn(await ensure_events(link))
         except RedisFault as fault:
-            self.caution = str(fault)
+            self.warn(str(fault))
         await self._transact(link, ())
 
     async def _write(self, link: Link) -> None:
@@ -111,7 +108,17 @@ class Writer(Side):
             if isinstance(reply, RedisError):
                 raise RedisFault(explain(reply))
         self.written += len(values)
-        self.sequence = int(replies[-1][0])
+        self._count(int(replies[-1][0]))
+
+    def _count(self, sequence: int) -> None:
+        """Take the number of a transaction, which tells whether the keyspace is as it was left."""
+        before, self.sequence = self.sequence, sequence
+        if not self.good or sequence == before + 1:
+            return
+        if sequence <= before:
+            self._reader.reachable(self.settings.keyspace, True)
+        else:
+            self.warn(SHARED)
 
     async def _follow(self, place: Place) -> None:
         """End the session when Sentinel names another master; without Sentinel never."""

@@ -385,6 +385,17 @@ def test_a_sentinel_names_the_new_master_and_the_old_one_is_written_no_more(serv
     scene(servers, play, sentinels=(Place("127.0.0.1", sentinel.port),))
 
 
+def test_two_nodes_that_write_one_database_are_told_of_it(servers: Servers) -> None:
+    async def play(one: Node, two: Node) -> None:
+        twin = servers.node(1)
+        await twin.start()
+        for node in (one, twin):
+            await until(lambda node=node: "somebody else writing" in node.writing().get("caution", ""), "word of it")  # type: ignore[misc]
+        await twin.close()
+
+    scene(servers, play)
+
+
 # -- what befalls the reading side
 
 
@@ -458,13 +469,17 @@ def test_the_master_is_read_while_the_replica_is_gone(servers: Servers) -> None:
 
 def test_a_replica_that_came_back_empty_is_seen_by_its_sequence_and_lease(servers: Servers) -> None:
     async def play(one: Node, two: Node) -> None:
-        one.store.put("a", b"1", EXPIRES)
-        await until(knows(two, "a", b"1"), "the call")
+        while one.store.sequence < 100:
+            one.store.put("a", b"1", EXPIRES)
+            await asyncio.sleep(0.005)
+        await until(lambda: two.reading()["sequences"][1] >= 100, "that is known")
+        one.store.compare(1)
+        await until(lambda: one.witness.found.get(1) == frozenset({"a"}), "what is stored")
+        del one.witness.reach[1][:], two.witness.reach[1][:]
         await apart(servers.master.flush)
-        before = one.store.sequence
-        await until(lambda: one.store.sequence < before, "the writer's sequence goes back")
-        two.store.compare(1)
-        await until(lambda: two.witness.found.get(1) == frozenset(), "an empty keyspace")
+        await until(lambda: one.witness.reach[1] == [True], "the writer's sequence goes back")
+        await until(lambda: True in two.witness.reach[1], "the reader sees that, too")
+        await until(lambda: one.witness.found.get(1) == two.witness.found.get(1) == frozenset(), "an empty keyspace")
         one.store.put("a", b"2", EXPIRES)
         await until(knows(two, "a", b"2"), "the call again")
 
