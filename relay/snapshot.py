@@ -50,6 +50,8 @@ def decode(
     """
     top = _open(data)
     call_id = top.text("Call-ID")
+    if not call_id:
+        top.refuse("is empty", "Call-ID")
     reader = _Reader(call_id, interfaces, screen, unix_offset, memory, now)
     members = [reader.call(row) for row in top.each("branch", MAX_BRANCHES)]
     if not members:

@@ -156,6 +156,7 @@ PORT = f"{MEDIA}: description: rtp has no port from 1 to 65535"
     [
         ([0], 2, "a call in format 2.0: this relay reads format 1"),
         ([2], 7, "call: Call-ID is no text, or too long"),
+        ([2], "", "call: Call-ID is empty"),
         ([3], [], "call has no branch"),
         ([3, 0, 0, 0], ["default", "nowhere"], "call: branch 1: interface 1: address is no IP address"),
         ([3, 0, 0, 0], ["default", "192.0.2.77"], "no interface here has the address 192.0.2.77"),
