@@ -24,7 +24,7 @@ from relay.errors import DataplaneError
 
 __all__ = ["Identity", "Pins", "PinsForeign", "flush", "namespace_number", "stands"]
 
-_IDENTITY = "identity"
+IDENTITY = "identity"
 _IDENTITY_SIZE = 1024  # bytes
 _FIRST = bytes(4)
 _LINK = re.compile(r"(native|generic)-([1-9][0-9]{0,9})")
@@ -87,14 +87,14 @@ class Pins:
     def make(cls, folder: Path, loaded: Object, said: Identity) -> Pins:
         """Pin what was loaded, in an empty folder. Raises DataplaneError."""
         _prepare(folder)
-        identity = Map.create(_IDENTITY, _IDENTITY_SIZE)
+        identity = Map.create(IDENTITY, _IDENTITY_SIZE)
         try:
             identity.update(_FIRST, said.packed())
             for name in MAPS:
                 loaded.map(name).pin(folder / name)
             for name in PROGRAMS:
                 loaded.program(name).pin(folder / name)
-            identity.pin(folder / _IDENTITY)
+            identity.pin(folder / IDENTITY)
         except BaseException:
             identity.close()
             flush(folder)
@@ -106,10 +106,10 @@ class Pins:
         """What stands in a folder; what was not finished is removed. Raises PinsForeign, DataplaneError."""
         if not stands(folder):
             return None
-        if not (folder / _IDENTITY).exists():
+        if not (folder / IDENTITY).exists():
             flush(folder)
             return None
-        identity = Map.from_pin(folder / _IDENTITY)
+        identity = Map.from_pin(folder / IDENTITY)
         try:
             return cls(folder, identity, _identified(folder, identity.lookup(_FIRST)))
         except BaseException:

@@ -110,11 +110,6 @@ class Tables:
         """Tell the program that somebody keeps the tables; once a second. Raises BpfError."""
         self._source.program("beat").call(b"")
 
-    def silence(self) -> int:
-        """Jiffies since the last beat. Raises BpfError."""
-        jiffies, _ = _CLOCKS.unpack(self._source.program("clocks").call(bytes(_CLOCKS.size)))
-        return int(jiffies) - int(self.host["beat"][0])
-
     def zero_counters(self) -> None:
         """Count from here on: what self-tests counted is nobody's traffic."""
         for position in range(len(abi.COUNTERS)):
@@ -168,6 +163,12 @@ def _resize(opened: Object, rules: int, peers: int) -> None:
         opened.map(name).resize(rules)
     for name in _BY_TOKEN:
         opened.map(name).resize(peers)
+
+
+def silence(source: Source) -> int:
+    """Jiffies since the last beat. Raises BpfError."""
+    jiffies, _ = _CLOCKS.unpack(source.program("clocks").call(bytes(_CLOCKS.size)))
+    return int(jiffies) - int(source.map("host").array(abi.HOST)["beat"][0])
 
 
 async def measure_hz(path: Path) -> int:

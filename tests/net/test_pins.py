@@ -458,6 +458,28 @@ def age(folder: Path, seconds: int) -> None:
         host["beat"] -= seconds * standing.said.hertz
 
 
+@pytest.mark.parametrize(("waited", "gone", "removed"), [(100, True, True), (100, False, False), (0, True, False)])
+def test_what_nobody_keeps_and_no_interface_needs_is_removed(
+    table: Table, bpffs: Path, waited: int, gone: bool, removed: bool
+) -> None:
+    left, mine = bpffs / "0-1", bpffs / "0-2"
+
+    async def scenario() -> None:
+        former = XdpDataplane(table.settings(addresses=(RELAY_A,), pins=left, max_addresses=1))
+        await former.start(table.heard)
+        await former.close(keep=True)
+        age(left, waited)
+        if gone:
+            table.relay.ip("link", "delete", "to-a")
+        plane = XdpDataplane(table.settings(addresses=(RELAY_B,), pins=mine, max_addresses=1))
+        await plane.start(table.heard)
+        assert (stands(left), stands(mine)) == (not removed, True)
+        await plane.close()
+        flush(left)
+
+    table.run(scenario)
+
+
 @pytest.mark.parametrize("first", [MEDIA_A, MEDIA6_A])
 def test_while_nobody_runs_packets_follow_a_neighbour_that_moves(table: Table, folder: Path, first: Endpoint) -> None:
     for family in ("ipv4", "ipv6"):
