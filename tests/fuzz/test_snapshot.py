@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from copy import deepcopy
 from typing import Any
 
 import orjson
@@ -94,7 +95,7 @@ def test_any_field_may_be_anything(data: bytes, changes: list[tuple[int, Any]]) 
         place = value
         for step in path[:-1]:
             place = place[step]
-        place[path[-1]] = to
+        place[path[-1]] = deepcopy(to)
     standing(orjson.dumps(value))
 
 
