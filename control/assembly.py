@@ -29,6 +29,7 @@ from control.ng.templates import Templates, flawed
 from control.ops import place
 from control.ops.console import Console
 from control.ops.operators import OperatorSocket
+from control.pairing import Pair
 from control.planes import Chosen
 from control.reload import Reloader
 from control.state import Leaving, Remains, claim, remains
@@ -40,10 +41,12 @@ from relay.types import Learning
 
 log = logging.getLogger("hairpin")
 
-TICK = 1.0
-"""Seconds between two looks at the calls' timers."""
-BUSY_PORTS_EVERY = 10
-"""Ticks between two looks at the ports other programs hold."""
+TICK = 0.5
+"""Seconds between two looks at what is due for partners."""
+TICKS = 2
+"""Of these between two looks at the calls' timers."""
+BUSY_PORTS_EVERY = 20
+"""And between two looks at the ports other programs hold."""
 
 
 class Relay:
@@ -70,7 +73,6 @@ class Relay:
         self.notifier = notifier
         self.leaving = leaving
         self.meters = Meters(_limits(config), self.plane.octets)
-        registry.refuse = self.meters.refuse
         self.socket_path = Path()
         self.ports = ports
         self.reserved = "not reserved from the host: nothing is forwarded"
@@ -83,6 +85,7 @@ class Relay:
         self.remains: Remains | None = None
         self.journal: Journal | None = None
         self.keeper: CallKeeper | None = None
+        self.pair: Pair
         self.found_calls = 0
         """In the journal at the start."""
         self.found_ports = 0
@@ -120,8 +123,7 @@ class Relay:
         commands.templates = _templates(config)
         service = Service(commands.handle, config.ng_allow, time.monotonic)
         relay = cls(config, chosen, registry, commands, service, ports, own, notifier, leaving)
-        if left is not None and kept is not None:
-            relay._keep(left, kept)
+        relay._keep(left, kept)
         if chosen.plane.name != "memory":
             stack.callback(_give_back, ports, leaving)
             relay.reserved = ports.reserve(held.left_behind, held.note)
@@ -132,31 +134,49 @@ class Relay:
             stack.callback(kept.close)  # before listeners close: it lets the last replies go
         return relay
 
-    def _keep(self, left: Remains, kept: Journal) -> None:
-        """Journal all calls, and know those that the relay before left."""
+    def _keep(self, left: Remains | None, kept: Journal | None) -> None:
+        """Journal and share all calls, as far as the options say, and know those that the relay before left."""
         self.remains, self.journal = left, kept
-        self.found_calls = sum(1 for _ in kept.standing())
-        self.transports.service.gate = kept
-        self.transports.service.recall(kept.replies)
-        self.keeper = self.registry.keeper = CallKeeper(self.registry, kept, asyncio.get_running_loop())
-        self.found_ports = self.keeper.hold()
+        config, loop = self.config, asyncio.get_running_loop()
+        if kept is not None:
+            self.found_calls = sum(1 for _ in kept.standing())
+            self.transports.service.gate = kept
+            self.transports.service.recall(kept.replies)
+        if kept is not None or config.writes is not None:
+            refresh = float(config.refresh_interval)
+            self.keeper = CallKeeper(self.registry, kept, loop, keyspace=config.keyspace, refresh=refresh)
+            self.registry.keeper = self.keeper
+            self.found_ports = self.keeper.hold()
+        folder = left.folder if left is not None else None
+        self.pair = Pair(config, self.registry, self.plane, self.keeper, kept, folder, self.found_calls)
+        self.registry.refuse = lambda: self.pair.refuse(self.meters.refuse)
 
     async def _listen(self, path: Path, stack: AsyncExitStack, handed: Sequence[Handed]) -> None:
         console = Console(self.registry, self.plane, lambda: telling.status(self), time.monotonic, self.chosen.texts)
-        answers = OperatorSocket(console.handlers())
+        answers = OperatorSocket({**console.handlers(), **self.pair.handlers()})
         stack.push_async_callback(answers.close)
         await answers.start(path)
         self.socket_path = path
         reached = {one.advertised for one in self.registry.interfaces}
         await self.transports.start(self.config, stack, reached, handed)
 
-    def restore(self) -> None:
-        """Bring the calls of the relay before back, behind what is answered meanwhile."""
+    async def begin(self, stack: AsyncExitStack) -> None:
+        """Bring the calls of the relay before back, behind what is answered meanwhile, and begin all that takes time.
+
+        Raises HairpinError where Redis is required by a relay that found no calls, and cannot be used.
+        """
         if self.keeper is not None:
             self.keeper.start()
+        stack.push_async_callback(self.pair.close)
+        pairing = asyncio.create_task(self.pair.start())
+        stack.callback(pairing.cancel)
+        stack.callback(asyncio.create_task(self._tick_forever()).cancel)
+        if not self.found_calls:
+            await pairing
 
     async def leave(self) -> None:
-        """Begin the end: calls are left as they are for the next relay, or all end."""
+        """Begin the end: calls are left as they are for the next relay, or traffic goes and then all end."""
+        await self.pair.leave(withdraw=not self.leaving.keep)
         if self.keeper is not None:
             self.keeper.close()
         if not self.leaving.keep:
@@ -178,6 +198,9 @@ class Relay:
         self.notifier.url, self.notifier.form = config.b2b_url, config.xmlrpc_format
         self.commands.templates = _templates(config)
         self.transports.service.allow(config.ng_allow)
+        self.pair.take_over(config)
+        if self.keeper is not None:
+            self.keeper.refresh = config.refresh_interval
         if self.journal is not None:
             self.journal.patience = config.journal_patience / 1000
         logging.getLogger().setLevel(logs.python_level(config.log_level))
@@ -187,13 +210,16 @@ class Relay:
         """Leave ports alone that other programs hold."""
         self.ports.skip_busy(self.chosen.sockets())
 
-    async def tick_forever(self) -> None:
+    async def _tick_forever(self) -> None:
         """Run the timers."""
         count = 0
         while True:
             await asyncio.sleep(TICK)
             count += 1
             try:
+                self.pair.tick(time.monotonic())
+                if count % TICKS:
+                    continue
                 self.meters.sample(time.monotonic())
                 self.registry.tick(time.monotonic())
                 if count % BUSY_PORTS_EVERY == 0:
@@ -210,7 +236,9 @@ class Relay:
 def _open_journal(config: Config, left: Remains, stack: AsyncExitStack, leaving: Leaving) -> Journal:
     """What the relay before left; it is closed, and gone where nothing is kept. Raises JournalTaken."""
     loop = asyncio.get_running_loop()
-    kept = Journal.open(left.journal, loop, version=version(), patience=config.journal_patience / 1000)
+    kept = Journal.open(
+        left.journal, loop, keyspace=config.keyspace, version=version(), patience=config.journal_patience / 1000
+    )
     stack.callback(_close_journal, kept, left, leaving)
     leaving.keep = left.pins.is_dir() or any(True for _ in kept.standing())  # a start that fails ends no calls
     for problem in kept.problems:

@@ -106,11 +106,9 @@ async def run(loaded: Loaded, read: Callable[[], Loaded]) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, relay.reloader.ask)
         telling.report(relay)
         _calm_collector()
+        await relay.begin(stack)
         _ready(relay)
-        ticking = asyncio.create_task(relay.tick_forever())
-        stack.callback(ticking.cancel)
         leaving.keep = relay.remains is not None  # whatever ends it from here on but an order to end the calls
-        relay.restore()
         asked = await orders.stop
         leaving.keep = relay.remains is not None and (asked == "SIGUSR2" or relay.config.on_exit == "keep")
         fate = "are kept" if leaving.keep else "end"

@@ -102,6 +102,11 @@ class CallKeeper:
             self._restoring.start()
         self._timer = self._loop.call_later(ROUND, self._work)
 
+    async def restored(self) -> None:
+        """Wait until all calls stand that could be restored."""
+        if self._restoring is not None:
+            await self._restoring.complete.wait()
+
     def close(self) -> None:
         """Write what was noticed, and nothing more; safe to call twice. The journal is another's to close."""
         if self._timer is not None:

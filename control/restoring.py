@@ -57,6 +57,8 @@ class Restoring:
         ended: Callable[[str, bytes], None],
     ) -> None:
         self.restored = 0
+        self.complete = asyncio.Event()
+        """All that could be restored at the start is."""
         self.unrestored: dict[str, str] = {}
         """Call-IDs, and why."""
         self._registry: Final = registry
@@ -70,7 +72,6 @@ class Restoring:
         self._waiting = dict.fromkeys(journal.standing())
         self._named: set[str] = set()
         self._began = 0.0
-        self._done = False
         self._next: asyncio.Handle | None = None
 
     def hold(self) -> int:
@@ -173,8 +174,8 @@ class Restoring:
         self._registry.unhold()
         self._registry.hold(kept)
         self._remove([end for end in inherited if (end.ip, end.port & ~1) not in pairs])
-        if not self._done:
-            self._done = True
+        if not self.complete.is_set():
+            self.complete.set()
             self._report(len(inherited))
         self._next = self._loop.call_later(RETRY, self._retry)
 

@@ -52,11 +52,14 @@ def status(relay: Relay) -> dict[str, Any]:
         "ports": relay.reserved,
         "reload": relay.reloader.view() if relay.reloader is not None else {"pending": []},
         "counters": _counters(relay),
+        **relay.pair.status(),
     }
     if relay.remains is not None:
         told["kept"] = _kept(relay, relay.remains)
-    if relay.journal is not None and relay.keeper is not None:
-        told |= {"journal": relay.journal.status(), "keeper": relay.keeper.status()}
+    if relay.keeper is not None:
+        told["keeper"] = relay.keeper.status()
+    if relay.journal is not None:
+        told["journal"] = relay.journal.status()
     return told
 
 

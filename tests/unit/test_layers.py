@@ -76,8 +76,8 @@ ADAPTERS = Layer(
 JOINERS = tuple(
     f"control.{name}"
     for name in (
-        *("__main__", "announcing", "assembly", "check", "daemon", "flush", "host", "keeper", "planes", "reload"),
-        *("restoring", "sharing", "state", "supervise", "telling", "transports"),
+        *("__main__", "announcing", "assembly", "check", "daemon", "flush", "host", "keeper", "planes"),
+        *("pairing", "reload", "restoring", "sharing", "state", "supervise", "telling", "transports"),
     )
 )
 DAEMON = Layer("control.daemon and control.planes", ("relay", "control"), frozenset({"uvloop"}))

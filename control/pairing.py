@@ -1,0 +1,126 @@
+"""A relay among its partners: calls shared over Redis, and service addresses announced. Joins both with the relay.
+
+Without Redis there are no partners, and what is announced is decided by health and operators alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+from control import announcing, sharing
+from control.config import Config
+from control.journal import Journal
+from control.keeper import CallKeeper
+from control.ops.moves import Moves
+from control.ops.operators import Handler
+from control.replication.replicator import Replicator, Terms
+from relay.dataplane import Dataplane
+from relay.registry import SESSION_LIMIT, Registry
+
+__all__ = ["Pair"]
+
+
+class Pair:
+    """Made before commands are answered, started behind the first answers.
+
+    `keeper` is None where calls are neither journalled nor shared; `folder` keeps operators' orders over a restart;
+    `standing` calls were found in the journal.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        plane: Dataplane,
+        keeper: CallKeeper | None,
+        journal: Journal | None,
+        folder: Path | None,
+        standing: int,
+    ) -> None:
+        self._registry = registry
+        self._keeper = keeper
+        self._store = sharing.store(config, os.environ, standing)
+        self._replicator: Replicator | None = None
+        if self._store is not None and keeper is not None:
+            self._replicator = keeper.partners = Replicator(
+                registry,
+                self._store,
+                config.keyspace,
+                config.subscribe_keyspace,
+                _terms(config),
+                keeper.read,
+                name=config.node_name or socket.gethostname(),
+                instance=token_hex(8),
+                clock=time.monotonic,
+                unix=time.time,
+                later=asyncio.get_running_loop().call_soon,
+                shelf=journal,
+            )
+        self._failover = announcing.announcer(config, registry, plane, folder, self._replicator)
+
+    async def start(self) -> None:
+        """Announce at once, and share calls when all that the journal holds stand: records are judged against those.
+
+        Raises HairpinError where Redis is required and cannot be used, which it is by a relay that found no calls.
+        """
+        await self._failover.start()
+        self._registry.draining |= self._failover.draining
+        if self._keeper is not None:
+            await self._keeper.restored()
+        if self._store is not None and self._replicator is not None:
+            await self._store.start(self._replicator)
+
+    def tick(self, now: float) -> None:
+        """Do what is due; once a second or more often."""
+        if self._replicator is not None:
+            self._replicator.tick(now)
+
+    def refuse(self, otherwise: Callable[[], str | None]) -> str | None:
+        """Why no call may be added: first of all that partners may have calls on this relay's ports."""
+        unasked = self._replicator is not None and not self._replicator.ready
+        return SESSION_LIMIT if unasked else otherwise()
+
+    async def leave(self, withdraw: bool) -> None:
+        """Before calls end: with `withdraw` all routes go first."""
+        await self._failover.leave(withdraw)
+
+    async def close(self) -> None:
+        """Let go of the speaker, then of Redis, which is told what waits."""
+        await self._failover.close()
+        if self._store is not None:
+            await self._store.close()
+
+    def take_over(self, config: Config) -> None:
+        """Put the live options in force."""
+        self._failover.limits = announcing.limits(config)
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """The operators' commands that move addresses and calls."""
+        return Moves(self._failover, self._replicator, self._registry, time.time).handlers()
+
+    def status(self) -> dict[str, Any]:
+        """What `hairpin status` tells."""
+        told: dict[str, Any] = {"failover": self._failover.status()}
+        if self._replicator is not None:
+            told["replication"] = self._replicator.status()
+        if self._store is not None:
+            told["redis"] = self._store.status()
+        return told
+
+
+def _terms(config: Config) -> Terms:
+    return Terms(
+        lease=config.node_lease,
+        sweep=config.sweep_interval,
+        compare=config.compare_interval,
+        owner_gone=config.owner_gone,
+        expires=config.redis_expires,
+        tombstone=config.tombstone_time,
+    )
