@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from control import announcing, sharing
+from control import announcing
 from control.config import Config
 from control.journal import Journal
 from control.keeper import CallKeeper
@@ -23,6 +23,9 @@ from control.ops.operators import Handler
 from control.replication.replicator import Replicator, Terms
 from relay.dataplane import Dataplane
 from relay.registry import SESSION_LIMIT, Registry
+
+if TYPE_CHECKING:
+    from control.replication.redis import RedisStore
 
 __all__ = ["Pair"]
 
@@ -46,7 +49,7 @@ class Pair:
     ) -> None:
         self._registry = registry
         self._keeper = keeper
-        self._store = sharing.store(config, os.environ, standing)
+        self._store = _store(config, standing)
         self._replicator: Replicator | None = None
         if self._store is not None and keeper is not None:
             self._replicator = keeper.partners = Replicator(
@@ -113,6 +116,15 @@ class Pair:
         if self._store is not None:
             told["redis"] = self._store.status()
         return told
+
+
+def _store(config: Config, standing: int) -> RedisStore | None:
+    """Where calls are shared. Its library is loaded where it is asked for: it takes a tenth of a start's time."""
+    if config.writes is None:
+        return None
+    from control.sharing import store
+
+    return store(config, os.environ, standing)
 
 
 def _terms(config: Config) -> Terms:
