@@ -100,13 +100,20 @@ class Interfaces:
         named = name is None or goes_by(here, name)
         if named and (not family or family == version(here.address)):
             return places
-        if name is not None and not named and not any(goes_by(one, name) for one in self._given):
+        if name is not None and not any(goes_by(one, name) for one in self.all):
             warnings.append(f"no interface is called {name}: {here.name} is used")
             return places if not family else self.kept(places, None, family, warnings)
-        if named and here.home >= 0 and (beside := self._together.get((here.name, family, here.home))):
-            return beside
-        found = self.choose(here.name if name is None or named else name, family or version(here.address), warnings)
+        wanted, family = here.name if name is None or named else name, family or version(here.address)
+        beside = self._beside(wanted, family, here.home) if here.home >= 0 else ()
+        found = beside or self.choose(wanted, family, warnings)
         return places if found[0] is here else found
+
+    def _beside(self, name: str, family: int, home: int) -> Places:
+        """Addresses of a partner by a name it goes by and a family, nothing where it has none."""
+        for (_, kind, whose), places in self._together.items():
+            if kind == family and whose == home and goes_by(places[0], name):
+                return places
+        return ()
 
     def _default(self, family: int, warnings: list[str], asked: bool) -> Places:
         places = self._unnamed.get(family) or self._of(self._names[0], 0)

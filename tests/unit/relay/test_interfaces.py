@@ -23,8 +23,8 @@ def stage() -> Stage:
     return two_families()
 
 
-def place(name: str, address: str, pairs: int = 5) -> Interface:
-    return Interface(name, address, address, PortPool(30000, 29999 + 2 * pairs, random.Random(3).random))
+def place(name: str, address: str, pairs: int = 5, home: int = -1) -> Interface:
+    return Interface(name, address, address, PortPool(30000, 29999 + 2 * pairs, random.Random(3).random), home)
 
 
 def addresses(stage: Stage) -> tuple[str, str]:
@@ -226,3 +226,61 @@ def test_each_address_shows_its_own_advertised_one() -> None:
     assert stage.answer([audio(ELSEWHERE)]).media[0].rtp == Endpoint("203.0.113.1", a.port)
     own = Endpoint("203.0.113.2", b.port)
     assert stage.answer([audio(own)]).warnings[0].endswith("a port of this very call")
+
+
+# -- addresses of partners
+
+
+def of_two_nodes() -> Interfaces:
+    theirs = [place("out", "192.0.2.2", home=2), place("out", "2001:db8::2", home=2), place("in", "10.0.0.2", home=2)]
+    return Interfaces([*theirs, place("out", HOST), place("out", "192.0.2.9"), place("in", "10.0.0.1")])
+
+
+def test_a_partners_addresses_are_known_and_not_chosen() -> None:
+    both = of_two_nodes()
+    assert {"192.0.2.2", HOST} <= both.own
+    for name in (None, "out", "in", "round-robin-calls"):
+        for family in (0, 4, 6):
+            assert {one.home for one in both.choose(name, family, [])} == {-1}
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "there"),
+    [
+        (None, 0, "192.0.2.2"),
+        ("out", 4, "192.0.2.2"),
+        (None, 6, "2001:db8::2"),
+        ("out", 6, "2001:db8::2"),
+        ("in", 0, "10.0.0.2"),
+        ("in", 6, "10.0.0.1"),
+        ("round-robin-calls", 4, "192.0.2.2"),
+    ],
+)
+def test_a_call_stays_on_its_partners_addresses_as_long_as_these_have_what_is_asked_for(
+    name: str | None, family: int, there: str
+) -> None:
+    both, warnings = of_two_nodes(), list[str]()
+    assert both.kept(both.placed("out", "192.0.2.2"), name, family, warnings)[0].address == there
+    assert warnings == (["interface in has no IPv6 address: 10.0.0.1 is used"] if (name, family) == ("in", 6) else [])
+
+
+def test_what_is_written_of_an_address_finds_it_by_whatever_name() -> None:
+    both = of_two_nodes()
+    assert [one.address for one in both.placed("out", HOST)] == [HOST, "192.0.2.9"]
+    assert [one.address for one in both.placed("outside", "192.0.2.9")] == [HOST, "192.0.2.9"]
+    assert both.placed("out", "192.0.2.77") == ()
+    found = both.at("outside", HOST, 30002)
+    assert found is not None
+    assert (found.name, found.address) == ("out", HOST)
+    assert both.at("out", HOST, 40000) is both.at("out", "192.0.2.77", 30002) is None
+
+
+def test_one_address_may_have_several_ranges_under_several_names() -> None:
+    low, high = place("low", HOST), Interface("high", HOST, HOST, PortPool(40000, 40009, random.Random(3).random))
+    both = Interfaces([low, high])
+    assert both.at("low", HOST, 40002) is both.at("high", HOST, 40002) is high
+
+
+def test_a_relay_without_an_address_of_its_own_is_none() -> None:
+    with pytest.raises(ValueError, match="an interface of its own"):
+        Interfaces([place("out", "192.0.2.2", home=2)])
