@@ -18,6 +18,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
     BusyLoadingError,
+    MasterDownError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -156,6 +157,7 @@ def explain(error: Exception) -> str:
 
 _KINDS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
     (BusyLoadingError, "is loading its data (LOADING)"),
+    (MasterDownError, "is a replica that has lost its master (MASTERDOWN)"),
     (ReadOnlyError, "is a replica and takes no writes (READONLY): name the master with redis-write or redis-sentinel"),
     (OutOfMemoryError, "has used up its memory and takes no writes (OOM): raise maxmemory in its redis.conf"),
     (
@@ -167,7 +169,6 @@ _ANSWERS = (
     ("MISCONF", "cannot save to its disk and takes no writes (MISCONF): make room, or set its "
     "stop-writes-on-bgsave-error to no"),
     ("NOREPLICAS", "misses its replicas and takes no writes (NOREPLICAS): see its min-replicas-to-write"),
-    ("MASTERDOWN", "is a replica that has lost its master (MASTERDOWN)"),
     ("DB index is out of range", "has too few databases for this keyspace: raise `databases` in its redis.conf"),
 )  # fmt: skip
 

@@ -191,6 +191,23 @@ def test_a_partner_is_told_of_calls_leases_and_heard_ports(servers: Servers) -> 
     scene(servers, play)
 
 
+def test_a_node_holds_the_calls_of_several(servers: Servers) -> None:
+    async def play() -> None:
+        others = [servers.node(number, partners=()) for number in (2, 3, 4)]
+        one = servers.node(1, partners=(2, 3, 4))
+        for node in (*others, one):
+            node.witness.reach |= {3: [], 4: []}
+            await node.start()
+        for node in others:
+            node.store.put("same", b"%d" % node.number, EXPIRES)
+        await until(lambda: len(one.witness.calls) == 3, "a call of each")
+        assert one.witness.calls == {(number, "same"): b"%d" % number for number in (2, 3, 4)}
+        for node in (*others, one):
+            await node.close()
+
+    servers.run(play)
+
+
 def test_news_of_a_call_arrive_in_their_order_and_every_transaction_is_counted(servers: Servers) -> None:
     async def play(one: Node, two: Node) -> None:
         for number in range(300):

@@ -7,6 +7,7 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     ConnectionError,
+    MasterDownError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -21,6 +22,7 @@ from control.replication.redislink import MAX_TOLD, Place, explain
     [
         (BusyLoadingError("Redis is loading the dataset in memory"), "is loading its data"),
         (ReadOnlyError("You can't write against a read only replica."), "is a replica and takes no writes"),
+        (MasterDownError("Link with MASTER is down"), "is a replica that has lost its master"),
         (OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), "raise maxmemory"),
         (AuthenticationError("Authentication required."), "refuses us (Authentication required.)"),
         (NoPermissionError("User default has no permissions"), "refuses us (User default has no permissions)"),
