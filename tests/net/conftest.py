@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import itertools
 import socket
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path as File
 from typing import Any
 
 import pytest
@@ -146,6 +148,22 @@ def table(lab: Lab) -> Iterator[Table]:
     built = Table(lab)
     yield built
     built.close()
+
+
+@pytest.fixture
+def bpffs(tmp_path: File) -> Iterator[File]:
+    """A BPF file system of the test's own."""
+    mount = tmp_path / "bpffs"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "bpf", "bpf", mount], check=True)
+    yield mount
+    subprocess.run(["umount", mount], check=True)
+
+
+@pytest.fixture
+def folder(bpffs: File) -> File:
+    """Where the plane pins; it makes it itself."""
+    return bpffs / "relay" / "0"
 
 
 async def wait_for(condition: Callable[[], bool], seconds: float = 3.0) -> None:
