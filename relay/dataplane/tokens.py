@@ -49,10 +49,7 @@ class Tokens:
 
         Which addresses have one is in the tables; where none is spare, all are taken.
         """
-        drawn = self._spare.pop()
-        if drawn is not None:
-            self._spare.push([drawn])
-        elif not len(self.entered()):
+        if not self.turn() and not len(self.entered()):
             self._spare.push(_TOKEN.pack(token) for token in range(1, self.size))
 
     def number(self, ip: str) -> int:
@@ -82,6 +79,18 @@ class Tokens:
         """Remember from here on which tokens were asked for: they may be in words that have been looked at."""
         self._asked.clear()
 
+    def stands(self, token: int) -> bool:
+        """Whether the address written for a token is found under it."""
+        return self._table.lookup(self.octets(token)) == _TOKEN.pack(token)
+
+    def turn(self) -> int:
+        """Take the first of the spare tokens to the end of their queue; 0 where there is none."""
+        drawn = self._spare.pop()
+        if drawn is None:
+            return 0
+        self._spare.push([drawn])
+        return int(_TOKEN.unpack(drawn)[0])
+
     def withdraw(self, token: int) -> bool:
         """Take a token out of the table, so that nobody finds it any more.
 
@@ -89,10 +98,9 @@ class Tokens:
         """
         if token in self._asked:
             return False
-        octets = self.octets(token)
-        if self._table.lookup(octets) != _TOKEN.pack(token):
+        if not self.stands(token):
             return False
-        self._table.delete(octets)
+        self._table.delete(self.octets(token))
         self._known.pop(self.text(token), None)
         return True
 
@@ -172,7 +180,11 @@ def _half(dtype: np.dtype[np.void], field: str) -> int:
 
 
 class TokenCollector:
-    """Finds the tokens nobody holds and gives them back, in small steps."""
+    """Finds the tokens nobody holds and gives them back, in small steps.
+
+    A former process may have ended between withdrawing tokens and giving them back. The first look finds those that are
+    in no word and no table; they count as withdrawn unless they are among the spare.
+    """
 
     def __init__(self, tokens: Tokens, held: Callable[[int], npt.NDArray[np.bool_]], parts: int, later: Later) -> None:
         """`held` looks at one local address's part of the table, of which there are `parts`."""
@@ -181,6 +193,8 @@ class TokenCollector:
         self._parts = parts
         self._later = later
         self._withdrawn: set[int] = set()
+        self._lost: set[int] | None = set()
+        self._first_spare = 0
         self._open = True
         self.returned = 0
 
@@ -210,10 +224,36 @@ class TokenCollector:
 
     def _withdraw(self, unheld: list[int]) -> None:
         """First phase: nobody is to find these any more."""
-        self._withdrawn.update(token for token in unheld[:_BATCH] if self._tokens.withdraw(token))
+        for token in unheld[:_BATCH]:
+            if self._tokens.withdraw(token):
+                self._withdrawn.add(token)
+            elif self._lost is not None and not self._tokens.stands(token):
+                self._lost.add(token)
         if unheld[_BATCH:]:
             self._after(_PAUSE_SECONDS, lambda: self._withdraw(unheld[_BATCH:]))
-        elif self._withdrawn:
+        elif self._lost:
+            self._search(self._lost, self._tokens.size)
+        else:
+            self._look_again()
+
+    def _search(self, lost: set[int], spare: int) -> None:
+        """Go once through the spare tokens, of which there are at most so many, for those that seem lost."""
+        for _ in range(min(_BATCH, spare)):
+            token = self._tokens.turn()
+            if token in (0, self._first_spare):
+                spare = 0
+                break
+            self._first_spare = self._first_spare or token
+            lost.discard(token)
+        if spare > _BATCH:
+            self._after(_PAUSE_SECONDS, lambda: self._search(lost, spare - _BATCH))
+        else:
+            self._withdrawn |= lost
+            self._look_again()
+
+    def _look_again(self) -> None:
+        self._lost = None
+        if self._withdrawn:
             look = np.zeros(self._tokens.size, np.bool_)
             self._after(_SECOND_LOOK, lambda: self._look(0, look, self._return))
         else:

@@ -309,6 +309,16 @@ def test_a_change_that_was_cut_short_is_begun_again(former: Process) -> None:
     assert process.sends_to(FACING_B) == (A, mac_of(A.ip))
 
 
+def test_a_destination_that_is_out_of_step_with_its_party_is_joined_again(former: Process) -> None:
+    former.table.install(pair())
+    former.rule(FACING_B)["signalled"] = peer(A, former.generations()[0] + 2)
+    process = follow(former)
+    process.table.install(pair())
+    expects, at_other = process.generations()
+    assert expects == at_other
+    assert process.sends_to(FACING_B) == (A, mac_of(A.ip))
+
+
 @pytest.mark.parametrize("folded", [False, True])
 def test_what_is_refused_by_now_is_sent_to_no_more(former: Process, folded: bool) -> None:
     former.table.install(pair())
