@@ -192,8 +192,11 @@ class Attachments:
         self._program = program
         for link in [link.duplicate() for link in self._links.values()]:
             with closing(link):
-                if link.ifindex():
+                try:
                     await asyncio.to_thread(link.update, program)
+                except BpfError:
+                    if link.ifindex():  # else its interface has gone
+                        raise
 
     def _adopt(self, pins: Pins) -> None:
         self.refused = pins.said.refused
@@ -216,7 +219,11 @@ class Attachments:
                 ) from error
             raise
         if self._pins:
-            self._pins.keep(link, point.ifindex, self.mode)
+            try:
+                self._pins.keep(link, point.ifindex, self.mode)
+            except BaseException:
+                link.close()
+                raise
         return link
 
     def _drop_dead(self) -> None:

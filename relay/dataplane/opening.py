@@ -53,7 +53,8 @@ class Opened:
 async def open_tables(settings: XdpSettings) -> Opened:
     """Take over what stands pinned, or load the object and pin it where that is wanted; and beat.
 
-    Raises PinsForeign, DataplaneError, with all untouched."""
+    Raises PinsForeign, DataplaneError, with what stands untouched.
+    """
     sizes = settings.sizes()
     if settings.pins:
         _clear_away(settings.pins)
