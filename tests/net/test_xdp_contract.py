@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from relay.dataplane.xdp import XdpDataplane, XdpSettings
 from relay.types import Endpoint
-from tests.contract import Arrive, DataplaneContract, Ending, Forwarding, Heard, Parties, Reached
+from tests.contract import Arrive, DataplaneContract, Ending, Forwarding, Heard, Inheriting, Parties, Reached, Succeed
 from tests.lab import Lab
 from tests.net.conftest import (
     PARTY6_A,
@@ -128,6 +129,53 @@ class TestFromIPv6ToIPv4(OverWires, Forwarding):
     ALICE = Endpoint(PARTY6_A, 4000)
     BOB = Endpoint(PARTY_B, 5000)
     STRANGER = Endpoint(STRANGER6, 6000)
+
+
+class TestInheriting(Inheriting):
+    """From plane to plane over what stands pinned."""
+
+    LOCAL, LOCAL_BOB = RELAY_A, RELAY_B
+    ALICE = Endpoint(PARTY_A, 4000)
+    BOB = Endpoint(PARTY_B, 5000)
+
+    @pytest.fixture
+    def relays(
+        self, table: Table, folder: Path, loop: asyncio.AbstractEventLoop
+    ) -> Iterator[Callable[[], XdpDataplane]]:
+        """Starts a plane where the one before it has gone, and ends the last."""
+        planes: list[XdpDataplane] = []
+
+        def follow() -> XdpDataplane:
+            if planes:
+                loop.run_until_complete(planes[-1].close(keep=True))
+            planes.append(XdpDataplane(XdpSettings((RELAY_A, RELAY_B), pins=folder)))
+            table.relay.call(lambda: loop.run_until_complete(planes[-1].start(Heard())))
+            return planes[-1]
+
+        yield follow
+        loop.run_until_complete(planes[-1].close())
+
+    @pytest.fixture
+    def plane(self, relays: Callable[[], XdpDataplane]) -> XdpDataplane:
+        return relays()
+
+    @pytest.fixture
+    def arrive(self, table: Table, loop: asyncio.AbstractEventLoop) -> Iterator[Arrive]:
+        phones: dict[Endpoint, Phone] = {}
+
+        def deliver(local: Endpoint, source: Endpoint, payload: bytes) -> None:
+            if source not in phones:
+                phones[source] = table.phone(table.b if source == self.BOB else table.a, *source)
+            phones[source].send(local, payload)
+            table.relay.call(lambda: loop.run_until_complete(asyncio.sleep(SETTLING_SECONDS)))
+
+        yield deliver
+        for phone in phones.values():
+            phone.close()
+
+    @pytest.fixture
+    def succeed(self, relays: Callable[[], XdpDataplane], arrive: Arrive) -> Succeed:
+        return lambda: (relays(), arrive)
 
 
 class TestEnding(Ending):
