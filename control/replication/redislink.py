@@ -36,6 +36,8 @@ EVENTS = "K$gx"
 """What notify-keyspace-events must have: keyspace events of strings (SET), of generic commands (DEL) and of expiry."""
 _ALL_EVENTS = "g$lshzxetd"
 """What the flag A stands for."""
+SILENCE = 3
+"""Seconds after which a replica counts as cut off whose master says nothing."""
 MAX_TOLD = 200
 """Characters of a server's own words that are told on."""
 
@@ -182,12 +184,16 @@ async def check_role(link: Link) -> None:
 async def data_set(link: Link) -> str:
     """Which history of data a server has: another one may have come in place of all it had, and it notifies of nothing.
 
-    Raises RedisFault where it has no news to tell: a replica that has lost its master.
+    Raises RedisFault where it has no news to tell: a replica that has lost its master, or does not hear of it, though
+    this node writes there every second. Else all partners would look dead.
     """
     said = _replication(await link.ask_one("INFO", "replication"))
-    if said.get("role") == "slave" and said.get("master_link_status") != "up":
-        master = f"{said.get('master_host', '?')}:{said.get('master_port', '?')}"
-        raise RedisFault(f"is a replica that has lost its master at {master[:MAX_TOLD]}")
+    if said.get("role") == "slave":
+        master = f"{said.get('master_host', '?')}:{said.get('master_port', '?')}"[:MAX_TOLD]
+        if said.get("master_link_status") != "up":
+            raise RedisFault(f"is a replica that has lost its master at {master}")
+        if (silent := said.get("master_last_io_seconds_ago", "0")).isdigit() and int(silent) >= SILENCE:
+            raise RedisFault(f"is a replica that has heard nothing of its master at {master} for {SILENCE} s or more")
     return said.get("master_replid", "")
 
 

@@ -434,6 +434,12 @@ async def _hang_replica(servers: Servers) -> None:
     servers.replica.thaw()
 
 
+async def _hang_master(servers: Servers) -> None:
+    servers.master.freeze()
+    await asyncio.sleep(5.5)
+    servers.master.thaw()
+
+
 async def _part(servers: Servers) -> None:
     await apart(servers.master.freeze)
     await apart(servers.replica.ask, "CLIENT", "KILL", "TYPE", "master")
@@ -449,8 +455,9 @@ async def _part(servers: Servers) -> None:
         (_restart_replica, "cannot be reached"),
         (_hang_replica, "does not answer"),
         (_part, "is a replica that has lost its master at 127.0.0.1"),
+        (_hang_master, "is a replica that has heard nothing of its master at 127.0.0.1"),
     ],
-    ids=["cut", "muted", "restarted", "frozen", "parted"],
+    ids=["cut", "muted", "restarted", "frozen", "parted", "unheard of"],
 )
 def test_news_resume_after_what_befalls_the_replica(
     servers: Servers, harm: Happening, words: str, caplog: pytest.LogCaptureFixture
