@@ -6,6 +6,7 @@ Without Redis there are no partners, and what is announced is decided by health 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import time
@@ -22,12 +23,20 @@ from control.ops.moves import Moves
 from control.ops.operators import Handler
 from control.replication.replicator import Replicator, Terms
 from relay.dataplane import Dataplane
+from relay.errors import HairpinError
 from relay.registry import SESSION_LIMIT, Registry
 
 if TYPE_CHECKING:
     from control.replication.redis import RedisStore
 
 __all__ = ["Pair"]
+
+log = logging.getLogger("hairpin")
+
+HAND_OVER = 5.0
+"""Seconds an orderly stop waits for partners to take the calls."""
+GLANCE = 0.05
+"""Seconds between two looks at how many are left."""
 
 
 class Pair:
@@ -48,6 +57,7 @@ class Pair:
         standing: int,
     ) -> None:
         self._registry = registry
+        self._standing = standing
         self._keeper = keeper
         self._store = _store(config, standing)
         self._replicator: Replicator | None = None
@@ -86,13 +96,19 @@ class Pair:
             self._replicator.tick(now)
 
     def refuse(self, otherwise: Callable[[], str | None]) -> str | None:
-        """Why no call may be added: first of all that partners may have calls on this relay's ports."""
-        unasked = self._replicator is not None and not self._replicator.ready
+        """Why no call may be added: first of all that partners may have calls on ports this relay has forgotten."""
+        unasked = self._replicator is not None and not self._standing and not self._replicator.ready
         return SESSION_LIMIT if unasked else otherwise()
 
     async def leave(self, withdraw: bool) -> None:
-        """Before calls end: with `withdraw` all routes go first."""
+        """Before calls end: with `withdraw` all routes go first, and partners are asked to take the calls."""
         await self._failover.leave(withdraw)
+        if withdraw and self._replicator is not None and _released(self._registry, self._replicator):
+            for _ in range(round(HAND_OVER / GLANCE)):
+                if not self._registry.own:
+                    break
+                await asyncio.sleep(GLANCE)
+            log.info("partners have taken all calls but %d, which end", self._registry.own)
 
     async def close(self) -> None:
         """Let go of the speaker, then of Redis, which is told what waits."""
@@ -125,6 +141,18 @@ def _store(config: Config, standing: int) -> RedisStore | None:
     from control.sharing import store
 
     return store(config, os.environ, standing)
+
+
+def _released(registry: Registry, replicator: Replicator) -> bool:
+    """Ask partners to take all calls; whether there are calls, and any partner who can."""
+    asked = 0
+    for ip in {one.address: None for one in registry.interfaces} if registry.own else ():
+        try:
+            replicator.release(ip)
+            asked += 1
+        except HairpinError as error:
+            log.warning("own calls of %s end: %s", ip, error)
+    return asked > 0
 
 
 def _terms(config: Config) -> Terms:
