@@ -27,7 +27,7 @@ Indexes = npt.NDArray[np.intp]
 
 
 def ports_in(rules: npt.NDArray[np.void], flag: int) -> Indexes:
-    """The places whose control word has a flag; 5 ms for a million rules."""
+    """The places whose control word has a flag; 10 ms for a million rules."""
     assert abi.RULE.fields is not None
     flags = rules.view(np.uint16).reshape(-1, RULE_SHORTS)[:, abi.RULE.fields["control"][1] // 2 + 1]
     return np.flatnonzero(flags & flag)
@@ -36,15 +36,20 @@ def ports_in(rules: npt.NDArray[np.void], flag: int) -> Indexes:
 def addresses_in_use(rules: npt.NDArray[np.void]) -> set[int]:
     """Indexes of the local addresses that live rules stand at or send from."""
     live = ports_in(rules, _LIVE)
-    return set(np.unique(live >> 16).tolist()) | set(np.unique(rules["control"][live] >> 40 & 0xFF).tolist())
+    leaving = rules["control"][live] >> 40 & 0xFF
+    return _numbers(live >> 16) | _numbers(leaving.astype(np.intp))
 
 
 def nexthops_in_use(rules: npt.NDArray[np.void]) -> set[int]:
     """The next hops that live rules send to."""
-    live = rules[ports_in(rules, _LIVE)]
-    parity = (live["signalled"] >> 48 & 1).astype(np.intp)
-    found = np.unique(live["nexthop"][np.arange(len(live)), parity])
-    return set(found.tolist()) - {0}
+    live = ports_in(rules, _LIVE)
+    parity = (rules["signalled"][live] >> 48 & 1).astype(np.intp)
+    return _numbers(rules["nexthop"][live, parity].astype(np.intp)) - {0}
+
+
+def _numbers(found: Indexes) -> set[int]:
+    """The different ones of many small numbers."""
+    return set(np.flatnonzero(np.bincount(found)).tolist())
 
 
 def mirror_of(control: int) -> int:

@@ -105,7 +105,7 @@ class NextHops:
         self._destinations: dict[tuple[str, str], Destination] = {}
         self._hops: dict[tuple[int, str], Hop] = {}
         self._idle: set[Hop] = set()
-        self._holding = bool(held)
+        self._held = held
         self._unclaimed = set(held)
         self._top = max(held, default=0) + 1
         self._free: deque[int] = deque(index for index in range(1, self._top) if index not in held)
@@ -194,18 +194,16 @@ class NextHops:
 
     def settled(self) -> None:
         """Every rule of a former process was taken over or has ended: free the entries that none of them kept."""
-        if self._holding:
-            self._holding = False
-            for index in sorted(self._unclaimed):
-                self._words[index * _WORDS] = 0
-                self._free.append(index)
-            self._unclaimed.clear()
+        for index in sorted(self._unclaimed):
+            self._words[index * _WORDS] = 0
+            self._free.append(index)
+        self._unclaimed.clear()
+        self._held = frozenset()
 
     def expire(self, now: float) -> None:
-        """Free the entries no rule has used for a minute; none while rules of a former process may use them."""
-        if self._holding:
-            return
-        for hop in [h for h in self._idle if h.idle_since is not None and now - h.idle_since >= _IDLE_SECONDS]:
+        """Free the entries no rule has used for a minute, but for those that rules of a former process may use."""
+        idle = [hop for hop in self._idle if hop.index not in self._held]
+        for hop in [h for h in idle if h.idle_since is not None and now - h.idle_since >= _IDLE_SECONDS]:
             self._idle.discard(hop)
             del self._hops[hop.ifindex, hop.ip]
             self._words[hop.index * _WORDS] = 0

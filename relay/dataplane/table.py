@@ -137,7 +137,7 @@ class RuleTable(Readings):
 
     def remove(self, locals_: Iterable[Endpoint], linger: float) -> None:
         """Take rules out of force; their ports drop in silence for `linger` seconds, then are the kernel's again."""
-        closed = []
+        closed, left = [], bool(self._inherited)
         now = self._clock()
         for local in locals_:
             index = self.index(local)
@@ -151,7 +151,7 @@ class RuleTable(Readings):
                 self.nexthops.release(entry.destination, index, now)
             closed.append(index)
         self._clear_later(closed, linger)
-        if not self._inherited:
+        if left and not self._inherited:
             self.nexthops.settled()
 
     def moved(self, index: int) -> None:

@@ -423,6 +423,20 @@ def test_a_rule_keeps_its_next_hop_and_what_nobody_uses_is_freed(former: Process
     assert len(np.flatnonzero(process.memory.nexthops["state"])) == 2
 
 
+def test_an_entry_is_not_freed_while_a_rule_may_use_it_that_is_not_taken_over(former: Process) -> None:
+    former.table.install(bridged())
+    index = int(former.rule(FACING_B)["nexthop"].max())
+    process = follow(former)
+    process.table.install(bridged()[:2])
+    process.table.remove([FACING_A, FACING_B], 0)
+    process.hops.expire(1e9)
+    assert process.memory.nexthops[index]["state"] == abi.NEXTHOP_READY
+    process.table.remove(process.table.inherited(), 0)
+    process.hops.expire(2e9)
+    assert process.hops.counts()[0] == 0
+    assert not process.memory.nexthops["state"].any()
+
+
 def test_several_entries_for_one_neighbour_become_one(former: Process) -> None:
     former.table.install(bridged())
     index, double = int(former.rule(FACING_B)["nexthop"].max()), 9
