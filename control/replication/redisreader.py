@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from control.replication.redisbacklog import CALL, HEARD, NODE, SEQUENCE, call_id_of
@@ -60,6 +61,7 @@ class Subscriber(Side):
     def __init__(self, settings: Settings, reader: Reader) -> None:
         super().__init__("reading the partners' calls", settings)
         self.place = settings.reads
+        self.tries = 1 if settings.reads == settings.writes and not settings.sentinels else 2
         self.comparer = Comparer(reader)
         self.notifications = 0
         self.read = 0
@@ -167,16 +169,15 @@ class Subscriber(Side):
                 heard.overrun = False
                 heard.changed.clear()
                 self._reader.reachable(keyspace, True)
-            keys = [key for key, _ in zip(heard.changed, range(STEP), strict=False)]
-            if keys:
+            if keys := list(islice(heard.changed, STEP)):
                 await self._read(values, keyspace, heard, keys)
             if heard.changed:
                 self._wake.set()
 
-    async def _read(self, values: Link, keyspace: int, heard: Heard, keys: Iterable[bytes]) -> None:
-        for key in (asked := list(keys)):
+    async def _read(self, values: Link, keyspace: int, heard: Heard, keys: Sequence[bytes]) -> None:
+        for key in keys:
             del heard.changed[key]
-        for key, value in zip(asked, await read_values(values, keyspace, asked), strict=True):
+        for key, value in zip(keys, await read_values(values, keyspace, keys), strict=True):
             self.read += 1
             if key == NODE:
                 self._tell_lease(keyspace, heard, value)

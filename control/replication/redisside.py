@@ -23,8 +23,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
 """Seconds between two attempts; each pause is twice the one before."""
 STEADY = 5.0
 """Seconds after which a connection counts as good, and the next pause is the first one again."""
-QUIET = 10.0
-"""Seconds in which one fault is logged at most."""
+QUIET, MAX_TOLD = 10.0, 10
+"""Seconds in which one fault is logged at most, and how many before all is well again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,13 @@ class Side:
         self.since = time.monotonic()
         self.faults = 0
         self.first: asyncio.Future[RedisFault | None] = asyncio.get_running_loop().create_future()
-        """What became of the first attempt."""
+        """What became of the first attempts: as many as there are servers to try."""
+        self.tries = 1
         self.caution: str | None = None
         self._warned: set[str] = set()
         self._in_a_row = 0
-        self._told = "nothing yet"
-        """The fault that stands in the log, nothing after word that all is well."""
+        self._told: set[str] = set()
+        """Faults that stand in the log since it last said that all is well."""
         self._told_at = float("-inf")
 
     async def run(self) -> None:
@@ -89,9 +90,9 @@ class Side:
         """The connection stands."""
         if not self.good:
             self._change(True, "in use")
-            if self._told:
+            if self._told or not self.first.done():
                 log.info("%s: Redis at %s is in use", self.purpose, self.place)
-                self._told = ""
+                self._told.clear()
         if not self.first.done():
             self.first.set_result(None)
 
@@ -121,7 +122,7 @@ class Side:
         self._tell(words, cause)
         if was_good:
             self.lost()
-        if not self.first.done():
+        if not self.first.done() and self.faults >= self.tries:
             self.first.set_result(fault)
 
     def _change(self, good: bool, words: str) -> None:
@@ -129,10 +130,11 @@ class Side:
 
     def _tell(self, words: str, cause: Exception | None) -> None:
         now = time.monotonic()
-        if words != self._told and now - self._told_at > QUIET:
+        if words not in self._told and len(self._told) < MAX_TOLD and now - self._told_at > QUIET:
             text = "%s: Redis at %s %s; calls go on, it is tried again"
             log.warning(text, self.purpose, self.place, words, exc_info=cause)
-            self._told, self._told_at = words, now
+            self._told.add(words)
+            self._told_at = now
 
     def _pause(self) -> float:
         allowed = self.settings.allowed_errors

@@ -578,7 +578,7 @@ def test_a_start_without_redis_is_refused_in_words_unless_it_is_not_required(hos
     ("more", "words"),
     [
         ({"keyspace": 99}, "writing calls: Redis at {master} has too few databases"),
-        ({"partners": (99,)}, "reading the partners' calls: Redis at {replica} has too few databases"),
+        ({"partners": (99,)}, "reading the partners' calls: Redis at {master} has too few databases"),
         ({"writes": "replica"}, "writing calls: Redis at {replica} is a replica: name the master with redis-write"),
         ({"writes": "replica", "check_role": False}, "is a replica and takes no writes (READONLY)"),
         ({"sentinels": (Place("127.0.0.1", 1),)}, "may be the master or not, no Sentinel tells: 127.0.0.1:1 cannot be"),
@@ -595,6 +595,15 @@ def test_a_start_is_refused_with_what_to_do(servers: Servers, more: dict[str, An
         assert words.format(**places) in str(caught.value)
 
     servers.run(play)
+
+
+def test_a_start_with_the_master_alone_is_none_the_less_one(servers: Servers) -> None:
+    async def play(one: Node, two: Node) -> None:
+        one.store.put("a", b"1", EXPIRES)
+        await until(knows(two, "a", b"1"), "news from the master")
+
+    servers.replica.kill()
+    scene(servers, play)
 
 
 def test_a_start_is_refused_where_the_server_hangs(servers: Servers) -> None:
