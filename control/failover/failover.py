@@ -230,7 +230,8 @@ class Failover:
         partner, role, alarm = address.partner, address.role, address.alarm
         address.decide(self._view(address, leases), now, self.limits)
         if address.role is not role:
-            log.warning("%s: %s instead of %s: %s", address.ip, address.role.value, role.value, address.why)
+            level = logging.WARNING if address.role is Role.NONE else logging.INFO
+            log.log(level, "%s: %s instead of %s: %s", address.ip, address.role.value, role.value, address.why)
             self._happened(address.ip, f"{address.role.value} instead of {role.value}: {address.why}")
         if address.partner != partner:
             self._happened(

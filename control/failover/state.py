@@ -117,7 +117,7 @@ class Address:
     def _decided(self, view: View, now: float, limits: Limits) -> Role:
         if self.order.withdraws:
             self.why = "withdrawn by order" if self.order is Order.WITHDRAW else "drained by order"
-            if not view.partner:
+            if not view.partner and not view.alone:
                 self.alarm = f"{self.why}, and no partner serves it"
             return Role.NONE
         stands = self._comes(view, now, limits) if self.role is Role.NONE else self._stays(view, now, limits)

@@ -44,8 +44,6 @@ class Console:
             "terminate": self._terminate,
             "status": self._status,
             "rules": self._rules,
-            "drain": self._drain,
-            "resume": self._resume,
         }
 
     def _list(self, arguments: Arguments) -> Iterator[Any]:
@@ -63,20 +61,6 @@ class Console:
     def _rules(self, arguments: Arguments) -> Iterator[Any]:
         for call in self._registry:
             yield from views.rule_rows(call, self._plane)
-
-    def _drain(self, arguments: Arguments) -> Iterator[Any]:
-        self._registry.draining = True
-        log.warning(
-            "an operator (%s) drains the relay: new calls are refused; calls left: %d",
-            arguments.get("operator"),
-            len(self._registry),
-        )
-        yield {"draining": True, "calls": self._calls()}
-
-    def _resume(self, arguments: Arguments) -> Iterator[Any]:
-        self._registry.draining = False
-        log.warning("an operator (%s) resumes: new calls are taken again", arguments.get("operator"))
-        yield {"draining": False, "calls": self._calls()}
 
     def _calls(self) -> dict[str, int]:
         return {"standing": self._registry.standing, "deleted": len(self._registry) - self._registry.standing}

@@ -146,6 +146,8 @@ def test_a_withdrawn_address_stays_withdrawn_and_says_when_nobody_serves_it() ->
     assert clock.address.alarm == ""
     assert clock.run(BARE, 1000.0) is Role.NONE
     assert clock.address.alarm == "withdrawn by order, and no partner serves it"
+    assert clock.run(View(alone=True), 1.0) is Role.NONE
+    assert clock.address.alarm == ""
 
 
 def test_an_operator_announces_without_a_hold_off() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from control.ops import render
 from control.ops.console import Console
+from control.ops.moves import Moves
 from control.ops.operators import OperatorError
 from relay.call import Signal, Who
 from relay.dataplane.memory import MemoryDataplane
@@ -26,6 +27,27 @@ def audio(rtp: Endpoint) -> MediaDescription:
     return MediaDescription("audio", "RTP/AVP", rtp, rtcp, payload_types=(PayloadType(8, "PCMA", 8000),))
 
 
+class Nowhere:
+    """Announces nothing."""
+
+    draining = False
+
+    def withdraw(self, ip: str | None, force: bool) -> list[str]:
+        return []
+
+    def announce(self, ip: str | None, force: bool) -> list[str]:
+        return []
+
+    def drain(self) -> list[str]:
+        return []
+
+    def resume(self) -> list[str]:
+        return []
+
+    def status(self) -> dict[str, Any]:
+        return {"addresses": []}
+
+
 class Relay:
     """A registry over the memory data plane, and its console at a time that tests set."""
 
@@ -37,7 +59,8 @@ class Relay:
         self.registry = Registry(self.plane, [interface], Settings(tos=184), lambda: self.now)
         about = {"version": "1", "instance": 0, "pid": 1, "uptime": 5.0, "listeners": [], "ports": "", "counters": {}}
         about["reload"] = {"pending": []}
-        self.handlers = Console(self.registry, self.plane, lambda: about, lambda: self.now, TEXTS).handlers()
+        console = Console(self.registry, self.plane, lambda: about, lambda: self.now, TEXTS)
+        self.handlers = {**console.handlers(), **Moves(Nowhere(), None, self.registry, lambda: self.now).handlers()}
 
     def call(self, call_id: str) -> None:
         self.registry.offer(call_id, "caller", None, [audio(CALLER)], Signal(), self.now)
@@ -192,7 +215,7 @@ def test_a_long_list_outlives_calls_that_end_meanwhile() -> None:
 def test_a_draining_relay_takes_no_new_call_and_serves_the_others(caplog: pytest.LogCaptureFixture) -> None:
     relay = made()
     (item,) = relay.ask("drain", operator="uid 5 pid 6")
-    assert item == {"draining": True, "calls": {"standing": 1, "deleted": 0}}
+    assert item == {"addresses": [], "draining": True, "calls": {"standing": 1, "deleted": 0}}
     assert render.drained(item) == "draining, new calls are refused: 1 standing, 0 in their delete delay"
     with pytest.raises(LoadLimit, match="Parallel session limit reached"):
         relay.call("two@host")
