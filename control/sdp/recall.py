@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from control.sdp.party import Memory
+from control.sdp.party import MAX_DIGITS, Memory
 
 __all__ = ["read", "written"]
 
@@ -16,7 +16,8 @@ def written(memory: object) -> object:
     if not isinstance(memory, Memory):
         return None
     names = memory.username, memory.session_id, memory.name
-    return [memory.mids, memory.ptimes, *names, memory.version, memory.digest.hex()]
+    version = str(memory.version) if memory.version is not None else None  # it may exceed what JSON keeps exact
+    return [memory.mids, memory.ptimes, *names, version, memory.digest.hex()]
 
 
 def read(value: object) -> Memory:
@@ -26,10 +27,11 @@ def read(value: object) -> Memory:
     memory = Memory()
     memory.mids, memory.ptimes = _texts(value[0]), _texts(value[1])
     memory.username, memory.session_id, memory.name = (_text(one) for one in value[2:5])
-    version, digest = value[5], value[6]
-    if version is not None and (type(version) is not int or not 0 <= version < 1 << 70):
+    version, digest = _text(value[5]), _text(value[6])
+    if version is not None and not (version.isdecimal() and version.isascii() and len(version) <= MAX_DIGITS + 1):
         raise ValueError("the version of a party's SDP is no number")
-    memory.version, memory.digest = version, bytes.fromhex(_text(digest) or "")
+    memory.version = int(version) if version is not None else None
+    memory.digest = bytes.fromhex(digest or "")
     return memory
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import uvloop
 
@@ -567,6 +568,6 @@ def test_the_memory_of_a_party_comes_back_as_it_was() -> None:
     memory = Memory()
     memory.mids, memory.ptimes = ("0", None), (None, "20")
     memory.username, memory.version, memory.digest = "alice", 1 << 64, bytes(range(16))
-    again = recall.read([list(one) if isinstance(one, tuple) else one for one in recall.written(memory)])  # type: ignore[attr-defined]
+    again = recall.read(orjson.loads(orjson.dumps(recall.written(memory))))
     assert all(getattr(again, name) == getattr(memory, name) for name in Memory.__slots__)
     assert recall.written("no memory") is None
