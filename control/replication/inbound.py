@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from control.replication.inbox import Inbox
 from control.replication.outbound import Outbound, Shelf
-from control.replication.ownership import Verdict, judge, outspoken, tombstone
+from control.replication.ownership import Verdict, Word, judge, outspoken, tombstone
 from control.replication.partners import Keyspace, Partner
 from control.replication.record import Record, RecordError, encode
 from control.replication.takeover import Terms
@@ -16,6 +16,9 @@ from relay.registry import Registry
 from relay.types import Deed, Endpoint
 
 __all__ = ["Inbound", "Restore"]
+
+PAUSE = 60.0
+"""Seconds for which a call that was taken again is not so once more."""
 
 Restore = Callable[[bytes, float], list[Call]]
 """A snapshot to a call's branches; the number makes the writer's Unix seconds of this relay's times."""
@@ -44,6 +47,8 @@ class Inbound:
         self._registry, self._own, self._partners, self._outbound = registry, own, partners, outbound
         self._terms, self._restore, self._clock, self._unix = terms, restore, clock, unix
         self._fail, self._shelf = fail, shelf
+        self._contested: dict[str, float] = {}
+        """Calls that were taken again, and when."""
 
     def read(self, keyspace: Keyspace, record: Record) -> None:
         """Act on a record of a keyspace, or let it wait where a call is to be made of it. Raises RecordError."""
@@ -52,6 +57,12 @@ class Inbound:
             raise RecordError(f"keyspace {record.owner} owns the call, and has not written it")
         if own:
             self._outbound.found(record)
+        for earlier in record.ended:
+            self._judge(keyspace, record._replace(incarnation=earlier, dead=True, ended=(), body=b""))
+        self._judge(keyspace, record)
+
+    def _judge(self, keyspace: Keyspace, record: Record) -> None:
+        own = keyspace is self._own
         verdict = self._verdict(record)
         if verdict in (Verdict.INSTALL, Verdict.REPLACE):
             if not self._outdated(record):
@@ -111,8 +122,6 @@ class Inbound:
             return
         self._clear(record, members)
         self._registry.receive(members, self._clock())
-        for incarnation in record.ended:
-            self._outbound.remember(record._replace(incarnation=incarnation), own=False)
         if self._shelf is not None:
             self._shelf.put(record.call_id, encode(record))
 
@@ -132,23 +141,28 @@ class Inbound:
         return self._unix() - self._clock() - (partner.life.clock.behind if partner is not None else 0.0)
 
     def _contends(self, standing: Call, record: Record, members: list[Call]) -> bool:
-        """Whether a call that was lost to another node is taken again, since its last command was given here."""
-        deed = standing.deed
+        """Whether a call that was lost to another node is taken again, since its last command was given here.
+
+        Not twice in short order: where clocks mislead, it would go to and fro.
+        """
+        deed, now = standing.deed, self._clock()
         if deed.foreign or record.owner == self._own.keyspace:
             return False
-        own = self._spoken(standing.members()) + self._offset(self._own.keyspace)
-        winner = self._spoken(members) + self._offset(record.owner)
-        if not outspoken(own, winner):
+        while self._contested and next(iter(self._contested.values())) <= now - PAUSE:
+            del self._contested[next(iter(self._contested))]
+        if record.call_id in self._contested or not outspoken(self._word(standing.members()), self._word(members)):
             return False
+        self._contested[record.call_id] = now
         deed.term, deed.foreign = record.term, True
         self._registry.keeper.changed(standing)
         return True
 
-    def _spoken(self, members: list[Call]) -> float:
-        """When the last command was given for a call, one that deleted it included."""
+    def _word(self, members: list[Call]) -> Word:
+        """The last command for a call. When one was that deleted it is told by the end of the usual delay."""
         delay = self._registry.settings.delete_delay
         deleted = [member.deleted - delay for member in members if member.deleted is not None]
-        return max([*deleted, *(member.last_signal for member in members)])
+        last = max([*deleted, *(member.last_signal for member in members)])
+        return Word(last, all(member.deleted is not None for member in members))
 
     def _clear(self, record: Record, members: list[Call]) -> None:
         """Calls of the same owner that have the ports of a call have ended, or other ports, by now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -14,6 +15,8 @@ from relay.registry import Registry
 
 __all__ = ["Outbound", "Shelf"]
 
+UNCERTAIN = 5.0
+"""Seconds after which it is known whether Redis took what it was given."""
 PIECE = 50
 """Calls that one piece of work looks at."""
 
@@ -49,6 +52,8 @@ class Outbound:
         self._terms, self._clock, self._shelf = terms, clock, shelf
         self._shelved: set[str] = set()
         """Calls whose tombstones are journalled until Redis has them, since it was away when they ended."""
+        self._fresh: deque[tuple[float, str, bytes]] = deque()
+        """Tombstones of the last seconds, and when they were written."""
         self._held: dict[str, tuple[bytes, float]] | None = {}
         """What waits for the first comparison; None after it."""
         self._living: set[str] = set()
@@ -73,17 +78,33 @@ class Outbound:
 
     def bury(self, record: Record) -> None:
         """Let a tombstone of a call stand, unless a call that lives here has taken its place in the keyspace."""
-        over = record._replace(dead=True, body=b"")
+        over = record._replace(dead=True, ended=(), body=b"")
         standing = self._registry.find(over.call_id)
         taken = standing is not None and not standing.deed.foreign and standing.deed.incarnation != over.incarnation
         self.remember(over, own=not taken)
         if not taken:
-            data = encode(over)
+            earlier = tuple(one for one in self.graves.of(over.call_id) if one != over.incarnation)
+            data = encode(over._replace(ended=earlier))
             self._living.discard(over.call_id)
             self._write(over.call_id, data, self._lasting(over))
-            if self._shelf is not None and not self._own.reachable:
-                self._shelf.put(over.call_id, data)
-                self._shelved.add(over.call_id)
+            self._fresh.append((self._clock(), over.call_id, data))
+            self._shelve()
+
+    def lost(self) -> None:
+        """Writes do not arrive, and what was written last may not have."""
+        self._shelve()
+
+    def _shelve(self) -> None:
+        """Journal word of what ended lately, where Redis is not told."""
+        while self._fresh and self._fresh[0][0] < self._clock() - UNCERTAIN:
+            self._fresh.popleft()
+        if self._shelf is None or self._own.reachable:
+            return
+        for _, call_id, data in self._fresh:
+            if call_id not in self._living:
+                self._shelf.put(call_id, data)
+                self._shelved.add(call_id)
+        self._fresh.clear()
 
     def ended(self, record: Record) -> None:
         """A call has ended elsewhere: what may stand of it in the own keyspace is written over."""
@@ -94,7 +115,7 @@ class Outbound:
 
     def remember(self, record: Record, own: bool) -> None:
         """Know a call for ended. `own`: by the own keyspace."""
-        self.graves.add(record._replace(dead=True, body=b""), self._clock() + self._lasting(record), own)
+        self.graves.add(record._replace(dead=True, ended=(), body=b""), self._clock() + self._lasting(record), own)
 
     def compared(self) -> None:
         """What stands in the own keyspace is known, and may be written over."""
@@ -111,7 +132,7 @@ class Outbound:
                 yield
         for number, over in enumerate(self.graves.own()):
             if over.call_id not in call_ids and self._registry.find(over.call_id) is None:
-                self._write(over.call_id, encode(over), self._lasting(over))
+                self.bury(over)
             if number % PIECE == 0:
                 yield
 

@@ -30,11 +30,12 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Container
+from typing import NamedTuple
 
 from control.replication.record import Lease, Record
 from relay.types import Deed
 
-__all__ = ["Clock", "Life", "Verdict", "incarnation", "judge", "outspoken", "tombstone"]
+__all__ = ["Clock", "Life", "Verdict", "Word", "incarnation", "judge", "outspoken", "tombstone"]
 
 CLOCK_SAMPLES = 64
 """Leases by which the difference of two clocks is told."""
@@ -82,8 +83,7 @@ def judge(standing: Deed | None, record: Record, ended: Container[str]) -> Verdi
     if standing is None:
         return Verdict.INSTALL
     if not same:
-        over = standing.incarnation in record.ended
-        return Verdict.REPLACE if over or record.incarnation > standing.incarnation else Verdict.OLDER
+        return Verdict.REPLACE if record.incarnation > standing.incarnation else Verdict.OLDER
     known_as = standing.term, standing.owner, standing.version
     told_as = record.term, record.owner, record.version
     if told_as == known_as:
@@ -91,12 +91,24 @@ def judge(standing: Deed | None, record: Record, ended: Container[str]) -> Verdi
     return Verdict.INSTALL if told_as > known_as else Verdict.OLDER
 
 
-def outspoken(own: float, winner: float) -> bool:
-    """Whether the loser of a contest takes the call again, by the Unix times of the last command at it and the winner.
+class Word(NamedTuple):
+    """The last a proxy said of a call, as one node knows it."""
 
-    Each node compares the times as both wrote them, so never do both find themselves the later one.
+    at: float
+    """When, by the clock of the node that compares."""
+    over: bool
+    """It was to delete the call."""
+
+
+def outspoken(own: Word, winner: Word) -> bool:
+    """Whether the loser of a contest takes the call again, since it heard the later command of the two.
+
+    Where one has heard that the call is over, the other must have heard more since. As far as clocks are known, never
+    do both find themselves the later one.
     """
-    return own > winner + DOUBT
+    if own.over and not winner.over:
+        return winner.at <= own.at + DOUBT
+    return own.at > winner.at + DOUBT
 
 
 def tombstone(call_id: str, deed: Deed, written: float) -> Record:

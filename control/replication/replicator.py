@@ -238,6 +238,8 @@ class Replicator:
             found.reach(yes, self._clock())
             if yes:
                 self._compare(found)
+            elif found is self.own:
+                self.outbound.lost()
 
     def transacted(self, keyspace: int, count: int) -> None:
         """So many more transactions of a node were notified of."""
