@@ -215,7 +215,8 @@ class Attachments:
                 program = self._standing(point.ifindex)
                 raise DataplaneError(
                     f"{point.name} carries XDP program {program} already (`bpftool prog show id {program}`): "
-                    "end what attached it, or name other interfaces with --attach"
+                    "end what attached it (a former relay's: `hairpin flush` with its options), "
+                    "or name other interfaces with --attach"
                 ) from error
             raise
         if self._pins:
