@@ -75,7 +75,7 @@ class Replicator:
         self.partners = {one: Partner(one, now) for one in partners}
         homes = {one.address: one.home if one.home >= 0 else keyspace for one in registry.interfaces}
         self.traffic = Traffic(homes, terms.lease, terms.owner_gone, terms.sweep)
-        self.takeover = Takeover(registry, self.partners, self.traffic, terms, self.announced)
+        self.takeover = Takeover(registry, self.own, self.partners, self.traffic, terms, self.announced)
         self.outbound = Outbound(registry, store, self.own, terms, clock, shelf)
         self.inbound = Inbound(
             registry, self.own, self.partners, self.outbound, terms, restore, clock, unix, self._fail, shelf
@@ -156,6 +156,7 @@ class Replicator:
             raise HairpinError(f"no partner lives that has {ip} and all calls of this node: nobody can take them")
         best = min(able, key=lambda one: (-one.busy[ip], one.keyspace != address.home, one.keyspace))
         self.released[ip] = best.keyspace, self._clock() + 3 * self.terms.lease
+        self._next_lease = self._clock()
         return best.keyspace
 
     # -- time

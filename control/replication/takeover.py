@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from control.replication.hearing import bits
-from control.replication.partners import Partner
+from control.replication.partners import Keyspace, Partner
 from control.replication.traffic import Address, Traffic
 from relay.call import Call
 from relay.registry import Registry
@@ -59,6 +59,7 @@ class Takeover:
     """Claims that wait to be made, and the look for calls that nobody feeds."""
 
     registry: Registry
+    own: Keyspace
     partners: Mapping[int, Partner]
     traffic: Traffic
     terms: Terms
@@ -77,12 +78,14 @@ class Takeover:
     def may_claim(self, owner: int, ip: str, now: float) -> bool:
         """Whether packets to an address may claim calls of a node.
 
-        Where news do not arrive, or did not for as long as a lease, nothing is known of its owner.
+        Where news do not arrive, or did not for as long as a lease, nothing is known of its owner; where Redis takes
+        nothing from this node, it may take nothing from the owner either.
         """
         partner = self.partners.get(owner)
         if partner is None or partner.gone(now) > self.terms.owner_gone > 0:
             return True
-        if partner.compared is None or not partner.reachable or now - partner.since <= self.terms.lease:
+        news = (self.own, partner)
+        if partner.compared is None or any(not one.reachable or now - one.since <= self.terms.lease for one in news):
             return False
         if partner.lease is None or not partner.lives(now, self.terms.lease):
             return True

@@ -37,8 +37,18 @@ CONTROL_PURE = (
     "control.ng.templates",
     "control.failover.speaker",
     "control.failover.state",
+    "control.replication.graves",
+    "control.replication.hearing",
+    "control.replication.inbound",
+    "control.replication.inbox",
+    "control.replication.outbound",
+    "control.replication.ownership",
+    "control.replication.partners",
     "control.replication.record",
+    "control.replication.replicator",
     "control.replication.store",
+    "control.replication.takeover",
+    "control.replication.traffic",
     "control.sdp",
 )
 WORLD = frozenset({"asyncio", "socket", "selectors", "time", "os", "subprocess", "threading", "random", "secrets"})
