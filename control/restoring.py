@@ -171,9 +171,7 @@ class Restoring:
         kept = self._ports(self.unrestored)
         pairs = {(end.ip, end.port & ~1) for end in kept}
         inherited = self._registry.plane.inherited()
-        self._registry.unhold()
-        self._registry.hold(kept)
-        self._remove([end for end in inherited if (end.ip, end.port & ~1) not in pairs])
+        self._remove([end for end in inherited if (end.ip, end.port & ~1) not in pairs], kept)
         if not self.complete.is_set():
             self.complete.set()
             self._report(len(inherited))
@@ -185,11 +183,14 @@ class Restoring:
             text = "%d calls are restored, in %.1f s; %d are not, `hairpin status` says why; %d ports had no call"
             log.log(NOTICE, text, self.restored, seconds, len(self.unrestored), inherited)
 
-    def _remove(self, leftovers: list[Endpoint]) -> None:
-        """Take what is in force without a call out of force, piece by piece."""
+    def _remove(self, leftovers: list[Endpoint], kept: list[Endpoint]) -> None:
+        """Take what is in force without a call out of force, piece by piece; then ports may be drawn but those kept."""
         self._registry.plane.remove(leftovers[:REMOVED], 0.0)
         if len(leftovers) > REMOVED:
-            self._loop.call_soon(self._remove, leftovers[REMOVED:])
+            self._loop.call_soon(self._remove, leftovers[REMOVED:], kept)
+            return
+        self._registry.unhold()
+        self._registry.hold(kept)
 
     def _retry(self) -> None:
         self._waiting = dict.fromkeys(islice(self.unrestored, RETRIED))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from control.sdp import recall
 from control.sdp.party import Memory
 from relay.call import Call
 from relay.dataplane.memory import MemoryDataplane
-from relay.errors import UnknownCall
+from relay.errors import PortsExhausted, UnknownCall
 from relay.ports import Interface, PortPool
 from relay.types import Endpoint
 from tests.calls import ALICE, BOB, HOST, PROXY, Stage, sdp
@@ -265,6 +266,24 @@ def test_what_is_in_force_without_a_call_is_removed_when_all_are_restored(tmp_pa
         second.stage.offer(call_id="b")
         second.stage.check()
         second.die()
+
+    run(scenario())
+
+
+def test_no_port_is_drawn_before_all_that_is_left_is_removed(tmp_path: Path) -> None:
+    """It is removed in pieces: a call in between would lose its rules."""
+
+    async def scenario() -> None:
+        pairs = 300
+        left = [Endpoint(HOST, port) for port in range(30000, 30000 + 2 * pairs)]
+        process = await node(tmp_path, left=left, interfaces=[small(pairs)])
+        process.keeper.start()
+        while not process.stage.plane.rules():
+            await asyncio.sleep(0)
+            with contextlib.suppress(PortsExhausted):
+                process.stage.offer(call_id="a")
+        assert process.stage.plane.inherited() == []
+        process.die()
 
     run(scenario())
 
