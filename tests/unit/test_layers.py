@@ -77,7 +77,7 @@ RELAY_PLANES = Layer(
     frozenset({"cffi", "numpy", "pyroute2"}),
 )
 NIC = Layer("relay.nic", (*PURE_RELAY_MODULES, "relay.nic"), RELAY_PLANES.libraries)
-CONTROL_PURE_LAYER = Layer("control, pure", (*PURE_RELAY_MODULES, *CONTROL_PURE), pure=True)
+CONTROL_PURE_LAYER = Layer("control, pure", (*PURE_RELAY_MODULES, *CONTROL_PURE), frozenset({"orjson"}), pure=True)
 ADAPTERS = Layer(
     "control, adapters",
     (*PURE_RELAY_MODULES, *CONTROL_PURE),
