@@ -40,6 +40,8 @@ __all__ = ["DEFAULT_TOS", "Call", "Leg", "Line", "Media", "Mux", "Signal", "Stre
 
 MAX_NAMES = 32
 """Tags remembered of one party."""
+MAX_DELETE_DELAY = 3600.0
+"""Seconds that a proxy may have a deleted call go on for."""
 
 MESSAGE = "message"
 """The kind of media that is not relayed (MSRP, RFC 4975): it passes with its party's own address."""

@@ -24,7 +24,7 @@ class Keeper(Protocol):
         """Packets or timers told something of a call that is worth keeping, and not urgent: a learned source."""
 
     def ended(self, head: Call, reason: str) -> None:
-        """A call ends here, while its ports still count."""
+        """A call that was `changed` or restored ends here, while its ports still count."""
 
     def fetch(self, call_id: str) -> bool:
         """Asked for a Call-ID the registry has no call of: restore it if it waits to be; whether it stands by now."""

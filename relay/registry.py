@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from relay.call import DEFAULT_TOS, Call, Leg, Signal, Who, family
+from relay.call import DEFAULT_TOS, MAX_DELETE_DELAY, Call, Leg, Signal, Who, family
 from relay.dataplane import Dataplane
 from relay.dialogs import answered, deleted, offered
 from relay.errors import CallError, HairpinError
@@ -25,8 +25,6 @@ from relay.types import LocalMedia, MediaDescription, Treatment
 
 __all__ = ["LoadLimit", "Outcome", "Registry", "Settings", "Tally"]
 
-MAX_DELETE_DELAY = 3600.0
-"""Seconds that a proxy may have a deleted call go on for."""
 MAX_BRANCHES = 32
 """Branches of one Call-ID that stand at once."""
 

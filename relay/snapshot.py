@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import orjson
 
-from relay.call import MAX_NAMES, Call
+from relay.call import MAX_DELETE_DELAY, MAX_NAMES, Call
 from relay.errors import SnapshotError
 from relay.fields import Fields
 from relay.interfaces import Interfaces, Places
@@ -153,7 +153,8 @@ class _Reader:
         call.branch = row.maybe_text("via-branch")
         call.created, call.last_signal = self.time(row, "created"), self.time(row, "last signal")
         deleted = row.maybe_whole("deleted")
-        call.deleted = deleted / 1000 - self.offset if deleted is not None else None
+        if deleted is not None:
+            call.deleted = min(deleted / 1000 - self.offset, self.now + MAX_DELETE_DELAY)
         flags = row.whole("flags")
         call.answered, call.strict_source, call.media_handover = bool(flags & 1), bool(flags & 2), bool(flags & 4)
         call.tos = _tos(row)
@@ -170,7 +171,8 @@ class _Reader:
         return call
 
     def time(self, row: Fields, name: str) -> float:
-        return row.whole(name) / 1000 - self.offset
+        """When something was; not after now, whatever the writer's clock said, or no timer would ever run out."""
+        return min(row.whole(name) / 1000 - self.offset, self.now)
 
     def places(self, row: Fields) -> Places:
         name, address = _of(self.table, row.whole("interface", 0, MAX_PLACES), row)

@@ -75,9 +75,15 @@ def test_what_parties_are_and_said_is_there_again(stage: Stage) -> None:
 def test_times_are_those_of_the_readers_clock(stage: Stage) -> None:
     stage.wait(5)
     stage.delete(delay=20)
-    (call,) = read(stage, offset=OFFSET - 40)
-    assert (call.created, call.last_signal, call.deleted) == (140.0, 140.0, 165.0)
+    (call,) = read(stage, offset=OFFSET + 40)
+    assert (call.created, call.last_signal, call.deleted) == (60.0, 60.0, 85.0)
     assert call.awake == stage.now
+
+
+def test_a_clock_that_is_ahead_keeps_no_timer_from_running_out(stage: Stage) -> None:
+    stage.delete(delay=20)
+    (call,) = read(stage, offset=OFFSET - 1e6)
+    assert (call.created, call.last_signal, call.deleted) == (stage.now, stage.now, stage.now + 3600)
 
 
 def test_a_source_that_was_confirmed_is_known_to_the_reader(stage: Stage) -> None:
