@@ -296,7 +296,7 @@ class Failover:
         return [address.ip for address in meant]
 
     def _happened(self, ip: str, what: str) -> None:
-        self._happenings[ip].append(Happening(round(self._unix(), 3), what))
+        self._happenings[ip].append(Happening(self._unix(), what))
 
     def _remember(self) -> None:
         if self._remains is not None:

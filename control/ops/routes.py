@@ -37,7 +37,7 @@ def _row(row: Mapping[str, Any]) -> Sequence[object]:
 def happened(rows: Iterable[Mapping[str, Any]], since: float) -> Iterator[str]:
     """What happened to addresses from some Unix time on, in its order, each with its time of day."""
     found = [(one["at"], row["address"], one["what"]) for row in rows for one in row["happenings"]]
-    for at, ip, what in sorted(one for one in found if one[0] >= since):
+    for at, ip, what in sorted((one for one in found if one[0] >= since), key=lambda one: one[0]):
         yield f"{time.strftime('%H:%M:%S', time.localtime(at))}.{int(at * 1000) % 1000:03d}  {ip}  {clean(what)}"
 
 

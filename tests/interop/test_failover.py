@@ -7,21 +7,24 @@ said about it. Media through a failover is tests/net's and bench's.
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from relay.types import Endpoint
-from tests.daemon import Daemon, hairpin, memory, offer
+from tests.daemon import Daemon, hairpin, offer
 from tests.lab import Lab
 from tests.pair import PairNetwork, pair_network
 from tests.routers import Bird, ExaBgpd, relay_exabgp, router_bird, until
 from tests.stores import RedisServer
+from tests.supervised import bpf_folder
 
 pytestmark = pytest.mark.interop
 
@@ -39,11 +42,13 @@ class Pair:
     speakers: list[ExaBgpd]
     daemons: dict[int, Daemon]
 
-    def begin(self, number: int) -> None:
+    def begin(self, number: int, plane: str = "memory", pins: Path = Path("/nonexistent")) -> None:
         """Start the daemon of a relay, which keeps what it must in its host's folder."""
         relay, other = self.network.relays[number - 1], self.network.relays[2 - number]
-        self.daemons[number] = memory(
+        self.daemons[number] = Daemon(
             relay.host,
+            f"--dataplane={plane}",
+            f"--pin-dir={pins}",
             f"--interface={relay.service};{other.service}@{other.number}",
             f"--listen-ng={relay.address}:2223",
             "--ng-allow=10.98.0.0/16",
@@ -207,3 +212,28 @@ def test_calls_of_an_address_are_taken_and_released_by_order(pair: Pair) -> None
     until("its new owner", lambda: owner(1) == 2 and owner(2) is None)
     assert "keyspace 1 is asked to take the calls" in pair.said(2, "standby", SERVICE).stdout
     until("its former owner", lambda: owner(2) == 1 and owner(1) is None)
+
+
+def test_a_relay_that_cannot_forward_withdraws_while_a_partner_serves(pair: Pair) -> None:
+    """Its service address is gone from the host: packets of it are answered by nobody."""
+    relay = pair.network.relays[0]
+    pair.daemons.pop(1).end()
+    shutil.rmtree(relay.host.folder / "state")
+    with bpf_folder(relay.host.folder / "bpf") as pins:
+        pair.begin(1, "xdp", pins)
+        pair.at_rest()
+        relay.host.ip("address", "del", f"{SERVICE}/32", "dev", "lo")
+        try:
+            pair.routed(1, 2)
+            row = pair.address(1, SERVICE)
+            assert row["role"] == "none"
+            assert f"media address {SERVICE} is on no interface" in row["why"]
+            assert "not well" in pair.said(1, "status").stdout
+            refused = pair.said(1, "announce", SERVICE)
+            assert "would not be served well from here: media address" in refused.stderr
+        finally:
+            relay.host.ip("address", "add", f"{SERVICE}/32", "dev", "lo")
+        began = time.monotonic()
+        pair.routed(1, 1)
+        assert time.monotonic() - began > HOLD_OFF - 1.5
+        pair.daemons.pop(1).end()
