@@ -79,7 +79,7 @@ class Dataplane(Protocol):
         """
 
     def rules(self) -> list[Endpoint]:
-        """The local endpoints that have a rule in force, for operators and tests."""
+        """The local endpoints with a rule in force that was installed here, for operators and tests."""
 
     def counters(self) -> Mapping[str, int]:
         """Plane-wide counters and drop reasons by name."""
