@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import shutil
 import socket
 import subprocess
 import time
@@ -23,6 +24,7 @@ RELAY_A, RELAY_B = "10.7.1.1", "10.7.2.1"
 PARTY_A, PARTY_B = "10.7.1.2", "10.7.2.2"
 RELAY6_A, RELAY6_B = "fd07:1::1", "fd07:2::1"
 PARTY6_A, PARTY6_B = "fd07:1::2", "fd07:2::2"
+HOUSE = File(__file__).parents[2]
 PORT_A, PORT_B = 20000, 20002
 MEDIA_A, MEDIA_B = Endpoint(RELAY_A, PORT_A), Endpoint(RELAY_B, PORT_B)
 MEDIA6_A, MEDIA6_B = Endpoint(RELAY6_A, PORT_A), Endpoint(RELAY6_B, PORT_B)
@@ -164,6 +166,16 @@ def bpffs(tmp_path: File) -> Iterator[File]:
 def folder(bpffs: File) -> File:
     """Where the plane pins; it makes it itself."""
     return bpffs / "relay" / "0"
+
+
+@pytest.fixture
+def other_object(tmp_path: File) -> File:
+    """The object of another version: it counts what it forwards as DTLS."""
+    shutil.copytree(HOUSE / "ebpf", tmp_path / "ebpf")
+    text = tmp_path / "ebpf" / "send.h"
+    text.write_text(text.read_text().replace("HP_COUNT_forwarded", "HP_COUNT_dtls"))
+    subprocess.run(["make", "--silent", "--directory", tmp_path / "ebpf"], check=True)
+    return tmp_path / "build" / "relay.bpf.o"
 
 
 async def wait_for(condition: Callable[[], bool], seconds: float = 3.0) -> None:

@@ -21,7 +21,6 @@ from tests.net.conftest import (
     rtp,
 )
 
-HOUSE = Path(__file__).parents[2]
 BATCH, PACE = 10, 0.002
 """5,000 packets a second."""
 FAST = 20_000
@@ -96,3 +95,10 @@ def age(folder: Path, seconds: int) -> None:
         assert standing
         host = standing.map("host").array(abi.HOST)
         host["beat"] -= seconds * standing.said.hertz
+
+
+async def renewed(plane: XdpDataplane) -> None:
+    """Wait until the program of this version is in force, or is said not to be."""
+    assert plane._renewal
+    async with asyncio.timeout(15):
+        await plane._renewal.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from relay.dataplane.pins import flush
 from relay.nic.netdev import Netdev
 from relay.types import Endpoint
 from tests.net.conftest import (
+    HOUSE,
     MEDIA6_A,
     MEDIA6_B,
     MEDIA_A,
@@ -31,8 +33,9 @@ from tests.net.conftest import (
     mirrored,
     ready,
     rtp,
+    wait_for,
 )
-from tests.net.pinning import FAST, HOUSE, Stream, age, in_force, started
+from tests.net.pinning import FAST, Stream, age, in_force, renewed, started
 
 SOON = 0.3
 """Seconds in which a start that loads nothing is done; it takes a tenth of that."""
@@ -146,6 +149,41 @@ def test_an_interface_that_is_gone_keeps_no_other_from_going_on(table: Table, fo
         async with started(table, folder, keep=False) as plane:
             assert table.attached() == ["to-a"]
             assert described(plane, f"media address {RELAY_B} is on no interface")
+
+    table.run(scenario)
+
+
+def test_a_plane_that_took_over_leaves_nothing_open(table: Table, folder: Path, other_object: Path) -> None:
+    async def scenario() -> None:
+        async with started(table, folder):
+            pass
+        async with started(table, folder):  # what the first use of libbpf and of threads opens for good
+            await asyncio.to_thread(list)
+        before = os.listdir("/proc/self/fd")
+        async with started(table, folder):
+            pass
+        async with started(table, folder, keep=False, object_path=other_object) as plane:
+            await renewed(plane)
+        assert len(os.listdir("/proc/self/fd")) == len(before)
+
+    table.run(scenario)
+
+
+def test_links_that_change_their_mode_are_pinned_by_it(table: Table, folder: Path) -> None:
+    """The parties' ends cease to poll, and begin again."""
+
+    def pinned() -> set[str]:
+        return {path.name.partition("-")[0] for path in folder.glob("*-[0-9]*")}
+
+    async def scenario() -> None:
+        async with started(table, folder, keep=False) as plane:
+            assert pinned() == {"native"}
+            for polling, mode in (("off", "generic"), ("on", "native")):
+                for host in (table.a, table.b):
+                    host.run("ethtool", "-K", "eth0", "gro", polling)
+                await wait_for(lambda mode=mode: described(plane, f"{mode} XDP on to-b"), 10)  # type: ignore[misc]
+                assert pinned() == {mode}
+                assert table.attached() == ["to-a", "to-b"]
 
     table.run(scenario)
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from relay.dataplane.program import OBJECT, Sizes, constants, load
-from relay.dataplane.xdp import XdpDataplane
 from tests.net.conftest import (
     MEDIA_A,
     Table,
@@ -20,24 +17,7 @@ from tests.net.conftest import (
     rtp,
     wait_for,
 )
-from tests.net.pinning import FAST, HOUSE, Stream, in_force, started
-
-
-@pytest.fixture
-def other_object(tmp_path: Path) -> Path:
-    """The object of another version: it counts what it forwards as DTLS."""
-    shutil.copytree(HOUSE / "ebpf", tmp_path / "ebpf")
-    text = tmp_path / "ebpf" / "send.h"
-    text.write_text(text.read_text().replace("HP_COUNT_forwarded", "HP_COUNT_dtls"))
-    subprocess.run(["make", "--silent", "--directory", tmp_path / "ebpf"], check=True)
-    return tmp_path / "build" / "relay.bpf.o"
-
-
-async def renewed(plane: XdpDataplane) -> None:
-    """Wait until the program of this version is in force, or is said not to be."""
-    assert plane._renewal
-    async with asyncio.timeout(15):
-        await plane._renewal.close()
+from tests.net.pinning import FAST, Stream, in_force, renewed, started
 
 
 def test_another_version_takes_the_program_s_place(table: Table, folder: Path, other_object: Path) -> None:
