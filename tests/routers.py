@@ -121,7 +121,8 @@ class ExaBgpd(Program):
 
     def start(self) -> None:
         """Run it; sessions and the bridge come up by themselves."""
-        settings = {"exabgp_api_cli": "false", "exabgp_daemon_user": "root", "exabgp_log_destination": "stderr"}
+        unit = (DEPLOY / "exabgp/hairpin-exabgp.service").read_text()
+        settings = dict(re.findall(r"^Environment=(\w+)=(.*)$", unit, re.MULTILINE)) | {"exabgp_daemon_user": "root"}
         self.run(str(EXABGP), "server", str(self.config), environment=settings)
 
     def bridges(self) -> list[int]:

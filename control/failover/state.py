@@ -6,8 +6,9 @@ An own address is announced as primary, a partner's as backup. What counts, in t
 2. A route that stands goes for bad health or for calls that are out of step only while a partner lives, is well,
    announces the address and has its calls. Otherwise it stays, and an alarm says why: a relay that may be wrong about
    itself is better than none. For both, what lasts less than the grace does not count.
-3. A route that does not stand comes when this relay is well and in step: at once where nobody else serves the address,
-   else after the hold-off, which doubles with each withdrawal by rule 2 in the time of damping.
+3. A route that does not stand comes when this relay is well and in step: where nobody else serves the address as soon
+   as that has lasted for the grace, for what partners say may be on its way; else after the hold-off, which doubles
+   with each withdrawal by rule 2 in the time of damping. A relay without partners waits for nothing.
 4. An own address that nobody serves comes after the hold-off even so, with an alarm.
 
 Overload is not among the inputs.
@@ -161,7 +162,7 @@ class Address:
         bare = -1.0 if self._bare_since is None else now - self._bare_since
         if self._well_since is not None:
             waited = now - self._well_since
-            if self.hurry or view.alone or bare >= limits.grace or waited >= hold:
+            if self.hurry or view.alone or min(bare, waited) >= limits.grace or waited >= hold:
                 self.why = "announced by order" if self.hurry else "well and in step"
                 return True
             self.why = f"well and in step, announced in {hold - waited:.0f} s if that lasts"
@@ -170,7 +171,7 @@ class Address:
         if self.own and bare >= hold:
             self.why = self.alarm = f"{trouble}; announced even so, for no partner serves it"
             return True
-        if not view.partner:
+        if bare >= limits.grace:
             self.alarm = f"{trouble}; nobody announces it"
         return False
 

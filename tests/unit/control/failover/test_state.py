@@ -59,6 +59,14 @@ def test_what_nobody_serves_is_announced_at_once() -> None:
     assert Clock().until(BARE, Role.PRIMARY) <= LIMITS.grace + 0.5
 
 
+def test_who_has_just_got_in_step_waits_for_what_partners_may_say() -> None:
+    clock = Clock()
+    clock.run(BARE._replace(behind="not compared yet"), 20.0)
+    assert clock.run(BARE, 2.0) is Role.NONE
+    assert clock.run(COVERED, 27.0) is Role.NONE
+    assert clock.run(COVERED, 2.0) is Role.PRIMARY
+
+
 def test_the_hold_off_begins_with_the_end_of_the_comparison() -> None:
     clock = Clock()
     clock.run(COVERED._replace(behind="not compared yet"), 100.0)
@@ -115,7 +123,10 @@ def test_a_backup_is_announced_only_in_step() -> None:
 
 def test_an_own_address_that_nobody_serves_comes_even_so_with_an_alarm() -> None:
     clock = Clock()
-    assert clock.run(BARE._replace(behind="not compared yet"), 29.0) is Role.NONE
+    assert clock.run(BARE._replace(behind="not compared yet"), 2.0) is Role.NONE
+    assert clock.address.alarm == ""
+    assert clock.run(BARE._replace(behind="not compared yet"), 27.0) is Role.NONE
+    assert clock.address.alarm == "not compared yet; nobody announces it"
     assert clock.run(BARE._replace(behind="not compared yet"), 2.0) is Role.PRIMARY
     assert clock.address.alarm
 
