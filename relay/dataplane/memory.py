@@ -59,10 +59,10 @@ class MemoryDataplane:
     def install(self, rules: Iterable[Rule]) -> None:
         """Put rules in force. Raises DataplaneError, with none of them in force, where the limit is in the way."""
         rules = list(rules)
-        standing = self._in_force()
-        fresh = sum(rule.local not in standing for rule in rules)
-        if self.limit is not None and len(standing) + fresh > self.limit:
-            raise DataplaneError(f"no room for {fresh} more rules beside {len(standing)}")
+        fresh = sum(rule.local not in self.installed and rule.local not in self._left for rule in rules)
+        standing = len(self.installed) + len(self._left)
+        if self.limit is not None and standing + fresh > self.limit:
+            raise DataplaneError(f"no room for {fresh} more rules beside {standing}")
         for rule in rules:
             self._change(rule)
         self._counters["installed"] += len(rules)
