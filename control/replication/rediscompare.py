@@ -16,6 +16,8 @@ __all__ = ["Comparer", "read_values"]
 
 MAX_CALLS = 1 << 20
 """Calls and tombstones of one keyspace."""
+USUAL = 16384
+"""Bytes that a record hardly ever has."""
 SCAN_COUNT = 500
 STEP = 100
 """Values read in one go."""
@@ -26,10 +28,20 @@ PAUSE = 0.001
 async def read_values(link: Link, keyspace: int, keys: Sequence[bytes]) -> list[bytes | None]:
     """What stands under some keys: None for nothing, and of what is too large for a record a byte more than that.
 
-    GETRANGE rather than MGET, since it has a bound. What is no string is given as Redis names it, for a reader that
-    takes only records to refuse. Raises RedisFault.
+    GETRANGE rather than MGET, since it has a bound; what is larger than records are is read one by one, so that no
+    exchange takes long. What is no string is given as Redis names it, for a reader that takes only records to refuse.
+    Raises RedisFault.
     """
-    selected, *values = await link.ask(("SELECT", keyspace), *(("GETRANGE", key, 0, MAX_RECORD) for key in keys))
+    values = await _ranges(link, keyspace, keys, USUAL)
+    for number, value in enumerate(values):
+        if value is not None and len(value) > USUAL:
+            (values[number],) = await _ranges(link, keyspace, keys[number : number + 1], MAX_RECORD)
+    return values
+
+
+async def _ranges(link: Link, keyspace: int, keys: Sequence[bytes], last: int) -> list[bytes | None]:
+    """The first `last` bytes of each value, and one more."""
+    selected, *values = await link.ask(("SELECT", keyspace), *(("GETRANGE", key, 0, last) for key in keys))
     if isinstance(selected, RedisError):
         raise RedisFault("has too few databases for this keyspace: raise `databases` in its redis.conf")
     return [str(one).encode() if isinstance(one, RedisError) else one or None for one in values]

@@ -235,12 +235,15 @@ def test_a_comparison_tells_all_calls_and_names_what_is_none(servers: Servers) -
         for words in (("RPUSH", "call:list", "1"), ("SET", "call:" + "k" * 3000, "1"), ("SET", "other", "1")):
             await apart(servers.master.ask, "-n", "1", *words)
         await apart(servers.master.ask, "-n", "1", "SETRANGE", "call:large", str(5 * MAX_RECORD), "x")
+        one.store.put("unusual", b"r" * 100_000, EXPIRES)
+        await until(knows(two, "unusual", b"r" * 100_000), "a long record")
         two.witness.calls.clear()
         for node in (one, two):
             node.store.compare(1)
         for node in (one, two):
-            await until(lambda node=node: "large" in node.witness.found.get(1, ()), "compared")  # type: ignore[misc]
-            assert node.witness.found[1] == ours | {"list", "large"}
+            await until(lambda node=node: "unusual" in node.witness.found.get(1, ()), "compared")  # type: ignore[misc]
+            assert node.witness.found[1] == ours | {"list", "large", "unusual"}
+            assert node.witness.calls[1, "unusual"] == b"r" * 100_000
             assert len(node.witness.calls[1, "large"] or b"") == MAX_RECORD + 1
             assert (node.witness.calls[1, "list"] or b"").startswith(b"WRONGTYPE")
             assert {name for keyspace, name in node.witness.calls if keyspace == 1} == node.witness.found[1]
