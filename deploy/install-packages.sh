@@ -13,7 +13,7 @@ build=(clang llvm libbpf-dev libbpf1 linux-libc-dev make gcc libc6-dev python3 p
 # openssl makes certificates; bpftool, by which a bench finds a program's tables; routers; Redis, which carries calls
 # between relays.
 test=(bpftool iproute2 nftables ethtool util-linux kamailio kamailio-lwsc-modules sip-tester tshark openssl rtpengine-daemon groff-base
-	bird2 redis-server redis-sentinel)
+	bird2 redis-server redis-sentinel systemd)
 
 wanted=()
 for purpose in "$@"; do

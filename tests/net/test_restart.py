@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,12 @@ from relay.types import Endpoint
 from tests.calls import sdp
 from tests.daemon import Daemon, hairpin
 from tests.lab import Lab, Network, command, standard_network
-from tests.media import Agent, Party, open_party, steady
-from tests.ng import Dialogue, Proxy, above, until
+from tests.media import Agent
+from tests.ng import Proxy, until
 from tests.peers import HAIRPIN
 from tests.supervised import Supervised, bpf_folder
+from tests.talks import Talks
 
-NATED = Endpoint("192.168.7.20", 7000)
-"""What the caller's SDP says, from behind a NAT."""
 EF = 184
 PLANES = ("xdp", "userspace")
 
@@ -39,7 +37,6 @@ class Scene:
     lab: Lab
     network: Network
     pins: Path
-    ports: Iterator[int] = field(default_factory=lambda: iter(range(4000, 9000, 10)))
 
     def supervised(self, *options: str, plane: str = "xdp") -> Supervised:
         for old in self.network.relay.folder.glob("state*"):
@@ -64,48 +61,6 @@ class Scene:
 def scene() -> Iterator[Scene]:
     with Lab() as lab, bpf_folder(lab.folder / "bpf") as pins:
         yield Scene(lab, standard_network(lab), pins)
-
-
-@dataclass
-class Talk:
-    """A call with media both ways."""
-
-    agent: Agent
-    caller: Party
-    callee: Party
-    call: Dialogue
-
-    def begin(self, packets: int) -> None:
-        for party, to in ((self.caller, self.call.for_caller), (self.callee, self.call.for_callee)):
-            self.agent.talk(party, to, above(to), steady(packets))
-
-    def lost(self) -> tuple[int, int]:
-        """Packets that did not arrive, of the caller's and of the callee's."""
-        return tuple(one.rtp_sent - other.rtp_received for one, other in self._ways())  # type: ignore[return-value]
-
-    def heard(self) -> tuple[int, int]:
-        return self.caller.rtp_received, self.callee.rtp_received
-
-    def _ways(self) -> tuple[tuple[Party, Party], tuple[Party, Party]]:
-        return (self.caller, self.callee), (self.callee, self.caller)
-
-
-class Talks:
-    """Opens parties on the scene's network, and lets them talk."""
-
-    def __init__(self, scene: Scene, agent: Agent, proxy: Proxy) -> None:
-        self.scene, self.agent, self.proxy = scene, agent, proxy
-
-    def call(self, name: str, nated: bool = False, **keys: Any) -> Talk:
-        network, port = self.scene.network, next(self.scene.ports)
-        source = random.Random(port)
-        caller = open_party(network.caller, network.CALLER_ADDRESS, port, source)
-        callee = open_party(network.callee, network.CALLEE_ADDRESS, port, source)
-        self.agent.add((caller, callee))
-        if nated:
-            keys["received_from"] = ["IP4", caller.local.ip]
-        call = Dialogue(self.proxy, name, **keys).set_up(NATED if nated else caller.local, callee.local)
-        return Talk(self.agent, caller, callee, call)
 
 
 @pytest.fixture
@@ -155,7 +110,7 @@ def asking(scene: Scene) -> Iterator[Asking]:
 
 def test_a_killed_daemon_costs_no_packet_no_command_and_no_call(scene: Scene, agent: Agent, asking: Asking) -> None:
     with scene.supervised("--tos=184") as relay, scene.proxy(relay) as proxy:
-        talk = Talks(scene, agent, proxy).call("nated", nated=True)
+        talk = Talks(scene.network, agent, proxy).call("nated", nated=True)
         talk.begin(150)
         until(lambda: talk.heard() > (25, 25))
         asking.send(*(offer(f"before{i}", f"call-{i}") for i in range(3)))
@@ -192,7 +147,7 @@ def streams_of(relay: Supervised, call_id: str) -> list[dict[str, Any]]:
 def test_sockets_come_back_with_what_was_learned(scene: Scene, agent: Agent) -> None:
     """The userspace plane forwards nothing while no relay runs, and at once when one does."""
     with scene.supervised("--tos=184", plane="userspace") as relay, scene.proxy(relay) as proxy:
-        talk = Talks(scene, agent, proxy).call("nated", nated=True)
+        talk = Talks(scene.network, agent, proxy).call("nated", nated=True)
         talk.begin(300)
         until(lambda: talk.heard() > (25, 25))
         relay.kill()
@@ -250,7 +205,7 @@ def test_ports_of_standing_calls_are_never_drawn_again(scene: Scene, asking: Ask
 def test_both_tables_are_brought_in_step(scene: Scene, agent: Agent) -> None:
     """Rules without a call go, and calls without rules get them."""
     with scene.supervised() as relay, scene.proxy(relay) as proxy:
-        talks = Talks(scene, agent, proxy)
+        talks = Talks(scene.network, agent, proxy)
         stripped, forgotten = talks.call("stripped"), talks.call("forgotten")
         with relay.away():
             journal_without(relay, "forgotten")
@@ -303,7 +258,7 @@ def table_index(port: int) -> int:
 
 def test_an_upgrade_loses_nothing(scene: Scene, agent: Agent, asking: Asking) -> None:
     with scene.supervised() as relay, scene.proxy(relay) as proxy:
-        talk = Talks(scene, agent, proxy).call("kept")
+        talk = Talks(scene.network, agent, proxy).call("kept")
         before = relay.pid()
         talk.begin(100)
         until(lambda: min(talk.heard()) > 20)
@@ -322,7 +277,7 @@ def test_an_upgrade_loses_nothing(scene: Scene, agent: Agent, asking: Asking) ->
 @pytest.mark.parametrize("plane", PLANES)
 def test_an_end_keeps_or_flushes(scene: Scene, agent: Agent, plane: str) -> None:
     with scene.supervised("--on-exit=keep", plane=plane) as relay, scene.proxy(relay) as proxy:
-        talk = Talks(scene, agent, proxy).call("kept")
+        talk = Talks(scene.network, agent, proxy).call("kept")
         options = [option for option in relay.options if not option.startswith("--on-exit")]
         assert "stop the relay" in relay.hairpin("flush", *options) or "already runs" in relay.hairpin(
             "flush", *options
@@ -347,7 +302,7 @@ def test_an_end_keeps_or_flushes(scene: Scene, agent: Agent, plane: str) -> None
 
 def test_flush_ends_what_a_dead_relay_left(scene: Scene, agent: Agent) -> None:
     with scene.supervised("--on-exit=keep") as relay, scene.proxy(relay) as proxy:
-        talk = Talks(scene, agent, proxy).call("left")
+        talk = Talks(scene.network, agent, proxy).call("left")
         relay.stop()
         said = relay.hairpin("flush", "--force", *relay.options)
         assert said.startswith("removed 1 calls in ")
@@ -408,7 +363,7 @@ def test_a_full_journal_is_said_and_calls_go_on(scene: Scene, asking: Asking) ->
 
 def test_pins_that_are_not_whole_stop_the_start_in_words(scene: Scene, agent: Agent) -> None:
     with scene.supervised("--on-exit=keep") as relay, scene.proxy(relay) as proxy:
-        talk = Talks(scene, agent, proxy).call("forwards")
+        talk = Talks(scene.network, agent, proxy).call("forwards")
         relay.stop()
         (rules,) = [path for path in scene.pinned() if path.name == "rules"]
         rules.rename(rules.with_name("elsewhere"))
