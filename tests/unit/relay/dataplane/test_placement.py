@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import re
+import struct
 from ipaddress import IPv4Interface
+from types import SimpleNamespace
 
 import pytest
 
@@ -251,3 +253,87 @@ def test_a_plane_that_becomes_generic_in_mid_run_says_what_it_would_tag_twice(mo
     bench.refusing.add("eth1")
     assert bench.place(7) == {2: XdpMode.GENERIC}
     assert bench.placement.describe()[-1] == MISTAGGED
+
+
+def test_places_that_a_former_process_gave_out_stand() -> None:
+    table = FakeMap()
+    before = Devmap(table)  # type: ignore[arg-type]
+    assert [before.slot(ifindex) for ifindex in (9, 3, 5)] == [0, 1, 2]
+    table.held[struct.pack("=I", 1)] = b""  # the kernel has emptied it: the device has gone
+    after = Devmap(table)  # type: ignore[arg-type]
+    assert after.devices() == {9, 5}
+    assert [after.slot(ifindex) for ifindex in (9, 5, 7, 8)] == [0, 2, 1, 3]
+
+
+class Taken:
+    """A link that stands pinned."""
+
+    def __init__(self, ifindex: int) -> None:
+        self.index = ifindex
+        self.detached = False
+
+    def ifindex(self) -> int:
+        return self.index
+
+    def detach(self) -> None:
+        self.detached = True
+
+
+class Pinned:
+    """Pins of a relay that was generic, and why."""
+
+    def __init__(self, *links: tuple[XdpMode, Taken], refused: str = "") -> None:
+        self.standing = {link.index: (mode, link) for mode, link in links}
+        self.said = SimpleNamespace(refused=refused)
+
+    def links(self) -> dict[int, tuple[XdpMode, Taken]]:
+        return self.standing
+
+    def refuse(self, reason: str) -> None:
+        self.said.refused = reason
+
+    def keep(self, link: FakeLink, ifindex: int, mode: XdpMode) -> None:
+        self.standing[ifindex] = mode, Taken(ifindex)
+
+
+def taking_over(pins: Pinned, program: FakeProgram, mode: str = "auto") -> Placement:
+    attachments = Attachments(program, lambda _: 42, pins)  # type: ignore[arg-type]
+    return Placement(attachments, Devmap(FakeMap()), lambda _: None, mode)  # type: ignore[arg-type]
+
+
+def test_a_native_plane_is_taken_over_and_what_is_missing_attached() -> None:
+    program, pins = FakeProgram(), Pinned((XdpMode.NATIVE, Taken(2)))
+    found = taking_over(pins, program)
+    assert found.take_over(HOST)
+    assert (found.names(), program.tries) == ({"eth0"}, 0)
+    found.place(HOST, [2, 3])
+    assert (found.attached(), program.tries) == ({2, 3}, 1)
+    assert pins.standing.keys() == {2, 3}
+
+
+def test_a_generic_plane_is_only_left_where_its_reason_is_gone() -> None:
+    program, pins = FakeProgram(), Pinned((XdpMode.GENERIC, Taken(2)), refused="the driver does not support it")
+    found = taking_over(pins, program)
+    assert found.take_over(HOST)
+    found.place(HOST, [2])
+    assert (found.native, program.tries) == (False, 0)
+    assert "not native: the driver does not support it" in found.describe()
+    unknown = taking_over(Pinned((XdpMode.GENERIC, Taken(2))), program)
+    assert not unknown.take_over(HOST)
+    assert unknown.names() == {"eth0"}
+
+
+def test_what_native_attaching_came_to_is_kept_for_the_next_process() -> None:
+    program, pins = FakeProgram(), Pinned()
+    program.native_error = errno.EOPNOTSUPP
+    found = taking_over(pins, program)
+    found.place(HOST, [2])
+    assert "the driver does not support it" in pins.said.refused
+    assert taking_over(pins, program).take_over(HOST)
+
+
+def test_links_of_two_modes_are_not_kept_side_by_side() -> None:
+    links = Taken(2), Taken(3)
+    found = taking_over(Pinned((XdpMode.NATIVE, links[0]), (XdpMode.GENERIC, links[1])), FakeProgram())
+    assert [link.detached for link in links] == [False, True]
+    assert found.native
