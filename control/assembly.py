@@ -176,6 +176,8 @@ class Relay:
 
     async def leave(self) -> None:
         """Begin the end: calls are left as they are for the next relay, or traffic goes and then all end."""
+        if self.leaving.keep:
+            self.transports.datagrams.pause()
         await self.pair.leave(withdraw=not self.leaving.keep)
         if self.keeper is not None:
             self.keeper.close()

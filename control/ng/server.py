@@ -72,6 +72,14 @@ class NgServer:
         if listener.buffer < RECEIVE_BUFFER:
             log.info("ng: receive buffer is %d kB (net.core.rmem_max limits it)", listener.buffer >> 10)
 
+    def pause(self) -> None:
+        """Answer all that was read and read no more: what comes from here on waits for who has the sockets next."""
+        for listener in self._listeners:
+            if self._loop is not None:
+                self._loop.remove_reader(listener.socket.fileno())
+        while self._turns:
+            self._serve()
+
     def close(self) -> None:
         """Stop listening; safe to call twice. To be called on the event loop's thread."""
         listeners, self._listeners = self._listeners, []

@@ -366,6 +366,30 @@ def test_a_source_that_floods_keeps_nobody_from_being_heard() -> None:
     run(scenario())
 
 
+def test_what_was_read_is_answered_and_the_rest_waits_for_the_next_server() -> None:
+    async def scenario() -> None:
+        async with serving() as server:
+            with Client(server.endpoints[0]) as client:
+                client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+                for number in range(300):
+                    client.socket.send(b"%d de" % number)
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                server.pause()
+                assert server.statistics() == {"receive_drops": 0, "flooded": 0}
+                client.socket.send(b"300 de")
+                kept = server._listeners[0].socket.dup()
+                server.close()
+                following = NgServer(Service(echo, [], lambda: 100.0))
+                await following.start(Endpoint(*kept.getsockname()), kept)
+                replies = [await client.receive() for _ in range(301)]
+                assert [reply.split(b" ")[0] for reply in replies] == [b"%d" % number for number in range(301)]
+                assert following.service.counters.requests >= 1
+                following.close()
+
+    run(scenario())
+
+
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110, there is nobody who would tell
