@@ -65,6 +65,10 @@ class Bird:
         self._task: asyncio.Task[None] | None = None
         self._sessions: list[str] = []
         self._problem = ""
+        self._states: dict[str, bool] = {}
+        """Which protocols are enabled, as far as BIRD has said."""
+        self._unread = False
+        """More than roles has changed in the file since BIRD has read it."""
 
     async def start(self) -> Mapping[str, Role]:
         """What the file and the signs of life of a relay before this one say. Raises HairpinError where none can be."""
@@ -131,31 +135,33 @@ class Bird:
 
     async def _put(self, routes: Mapping[str, Route]) -> None:
         """The file first, then the signs of life, then BIRD."""
-        changed = self._write(routes)
+        self._write(routes)
         self._beat(routes)
         bird = await self._reached()
-        try:
-            if changed:
-                await bird.ask("configure")
-            await self._switch(bird, routes)
-        except BirdError as error:
-            if changed:
-                raise
-            log.info("BIRD reads its configuration anew: %s", error)
-            await bird.ask("configure")
-            await self._switch(bird, routes)
+        if not self._unread:
+            try:
+                await self._switch(bird, routes)
+                return
+            except BirdError as error:
+                log.info("BIRD reads its configuration anew: %s", error)
+        self._states.clear()
+        await bird.ask("configure")
+        self._unread = False
+        await self._switch(bird, routes)
 
     async def _switch(self, bird: BirdSocket, routes: Mapping[str, Route]) -> None:
         """What comes before what goes: an address that changes its role has a route at all times."""
         wanted = dict(self._enabled(routes))
         for name, on in sorted(wanted.items(), key=lambda item: not item[1]):
-            await bird.ask(f"{'enable' if on else 'disable'} {name}")
+            if self._states.get(name) is not on:
+                await bird.ask(f"{'enable' if on else 'disable'} {name}")
+                self._states[name] = on
 
     async def _as_told(self, routes: Mapping[str, Route]) -> bool:
         lines = await (await self._reached()).ask("show protocols")
         self._sessions = list(_sessions(lines))
-        states = {found[1]: found[2] != "down" for line in lines if (found := _STATE.match(line.text))}
-        return all(states.get(name, False) is on for name, on in self._enabled(routes))
+        self._states = {found[1]: found[2] != "down" for line in lines if (found := _STATE.match(line.text))}
+        return all(self._states.get(name, False) is on for name, on in self._enabled(routes))
 
     async def _reached(self) -> BirdSocket:
         if self._bird is None:
@@ -166,14 +172,15 @@ class Bird:
         if self._bird is not None:
             self._bird.close()
             self._bird = None
+            self._states.clear()
 
     def _enabled(self, routes: Mapping[str, Route]) -> Iterator[tuple[str, bool]]:
         for ip in self._addresses:
             for role in ROLES:
                 yield protocol_name(ip, role), routes.get(ip, Route(Role.NONE)).role is role
 
-    def _write(self, routes: Mapping[str, Route]) -> bool:
-        """Write the file in one step; returns whether more than roles has changed in it."""
+    def _write(self, routes: Mapping[str, Route]) -> None:
+        """Write the file in one step."""
         roles = {ip: route.role for ip, route in routes.items() if route.role is not Role.NONE}
         text = written(self._addresses, roles, self._styles, self._gateway)
         before = self._include.read_text() if self._include.exists() else ""
@@ -181,7 +188,7 @@ class Bird:
             fresh = self._include.with_suffix(".fresh")
             fresh.write_text(text)
             os.replace(fresh, self._include)
-        return _bare(text) != _bare(before)
+        self._unread |= _bare(text) != _bare(before)
 
     def _beat(self, routes: Mapping[str, Route]) -> None:
         for number, ip in enumerate(self._addresses):

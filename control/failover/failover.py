@@ -106,6 +106,7 @@ class Failover:
         self._quiet: dict[str, float] = {}
         """Since when no packets came to an address."""
         self._unwell = ""
+        self._leaving = False
         self._herald = Herald(speaker, self._happened)
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -133,6 +134,8 @@ class Failover:
     async def leave(self, withdraw: bool) -> None:
         """Before an orderly stop: with `withdraw` all routes go, and the speaker has confirmed that, or is away."""
         if withdraw and self._tasks:
+            self._leaving = True
+            self.look()
             await self._herald.leave()
 
     def look(self) -> None:
@@ -145,7 +148,8 @@ class Failover:
             self._decide(address, leases, now)
         if self._partners is not None:
             self._partners.healthy = not self._unwell
-            self._partners.announced.update({ip: one.role.value for ip, one in self._addresses.items()})
+            gone = Role.NONE.value if self._leaving else None
+            self._partners.announced.update({ip: gone or one.role.value for ip, one in self._addresses.items()})
         self._herald.want({ip: Route(one.role, not one.partner) for ip, one in self._addresses.items()})
 
     def withdraw(self, ip: str | None, force: bool) -> list[str]:

@@ -314,9 +314,11 @@ def test_an_orderly_stop_withdraws_and_a_look_after_it_tells_nothing(tmp_path: P
         assert bench.speaker.roles()[OWN] is Role.PRIMARY
         await bench.failover.leave(withdraw=True)
         assert bench.speaker.told[-1] == {}
+        assert bench.partners.announced == {OWN: "none", THEIRS: "none"}
         bench.health = "not attached"
         await bench.run(10)
         assert bench.speaker.told[-1] == {}
+        assert bench.partners.announced == {OWN: "none", THEIRS: "none"}
         await bench.failover.close()
 
     asyncio.run(scene())
