@@ -14,7 +14,10 @@ COMPILED = [
     *(f"relay/{name}.py" for name in ("call", "dialogs", "flows", "forwarding", "interfaces", "leg", "media", "ports")),
     *(f"relay/{name}.py" for name in ("fields", "quality", "receiving", "recording", "registry", "rtcp")),
     *(f"relay/{name}.py" for name in ("snapshot", "standing", "timers")),
-    *(f"relay/dataplane/{name}.py" for name in ("adopting", "cells", "counts", "nexthops", "options", "reading")),
+    *(
+        f"relay/dataplane/{name}.py"
+        for name in ("adopting", "cells", "counts", "entries", "nexthops", "options", "reading")
+    ),
     *(f"relay/dataplane/{name}.py" for name in ("table", "words")),
     "control/chronicle.py",
     *(f"control/ng/{name}.py" for name in ("bencode", "commands", "flags", "message", "needed", "offeranswer")),

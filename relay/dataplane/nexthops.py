@@ -14,16 +14,13 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 
-from relay.dataplane import abi
+from relay.dataplane.entries import Entries, Way
 from relay.dataplane.words import be16
 from relay.nic.links import Link, Neighbour, Route
 
-_WORDS = abi.NEXTHOP.itemsize // 8
-_MTU = 4  # 32-bit words before it in an entry
-_VLAN = 12  # 16-bit words before it
+_MAC = 6  # bytes
 _IDLE_SECONDS = 60.0
 _ROUTES_KEPT = 8192
 _BATCH = 100  # destinations looked up again in one turn of the event loop, some 2 ms
@@ -92,23 +89,16 @@ class NextHops:
         held: AbstractSet[int] = frozenset(),
     ) -> None:
         self._kernel = kernel
-        self._words = table.view(np.uint8).data.cast("Q")
-        self._halves = self._words.cast("B").cast("I")
-        self._shorts = self._words.cast("B").cast("H")
+        self._entries = Entries(table, held)
         self._slot = slot
         self._moved = moved
         self._later = later
-        self._capacity = len(table)
         self._links: dict[int, Link] = {}
         self._neighbours: dict[tuple[int, str], Neighbour] = {}
         self._routes: dict[tuple[str, str], Route | None] = {}
         self._destinations: dict[tuple[str, str], Destination] = {}
         self._hops: dict[tuple[int, str], Hop] = {}
         self._idle: set[Hop] = set()
-        self._held = held
-        self._unclaimed = set(held)
-        self._top = max(held, default=0) + 1
-        self._free: deque[int] = deque(index for index in range(1, self._top) if index not in held)
         self._dirty: deque[Destination] = deque()
         self._again = False
         self._retrying = False
@@ -140,7 +130,7 @@ class NextHops:
 
     def ready(self, destination: Destination) -> bool:
         """Whether packets leave there from the fast path."""
-        return bool(destination.hop) and self._words[destination.index * _WORDS] >> 48 == abi.NEXTHOP_READY
+        return destination.hop is not None and self._entries.ready(destination.hop.index)
 
     def devices(self) -> set[int]:
         """The devices that next hops in use are behind."""
@@ -148,7 +138,7 @@ class NextHops:
 
     def counts(self) -> tuple[int, int]:
         """Next hops in the table, and how many of them are resolved."""
-        resolved = sum(self._words[hop.index * _WORDS] >> 48 == abi.NEXTHOP_READY for hop in self._hops.values())
+        resolved = sum(self._entries.ready(hop.index) for hop in self._hops.values())
         return len(self._hops), resolved
 
     def load(self, links: dict[int, Link], neighbours: Iterable[Neighbour]) -> None:
@@ -194,20 +184,15 @@ class NextHops:
 
     def settled(self) -> None:
         """Every rule of a former process was taken over or has ended: free the entries that none of them kept."""
-        for index in sorted(self._unclaimed):
-            self._words[index * _WORDS] = 0
-            self._free.append(index)
-        self._unclaimed.clear()
-        self._held = frozenset()
+        self._entries.settle()
 
     def expire(self, now: float) -> None:
         """Free the entries no rule has used for a minute, but for those that rules of a former process may use."""
-        idle = [hop for hop in self._idle if hop.index not in self._held]
+        idle = [hop for hop in self._idle if not self._entries.is_held(hop.index)]
         for hop in [h for h in idle if h.idle_since is not None and now - h.idle_since >= _IDLE_SECONDS]:
             self._idle.discard(hop)
             del self._hops[hop.ifindex, hop.ip]
-            self._words[hop.index * _WORDS] = 0
-            self._free.append(hop.index)
+            self._entries.free(hop.index)
             self._release(hop)
 
     def close(self, keep: bool = False) -> None:
@@ -218,9 +203,7 @@ class NextHops:
         self._destinations.clear()
         self._dirty.clear()
         self._again = False
-        self._shorts.release()
-        self._halves.release()
-        self._words.release()
+        self._entries.close()
 
     def _settle(self) -> None:
         for _ in range(min(_BATCH, len(self._dirty))):
@@ -286,24 +269,18 @@ class NextHops:
         key = route.ifindex, route.hop
         hop = self._hops.get(key)
         if hop is None:
-            kept = held in self._unclaimed and self._leads_to(held, *key)
-            index = held if kept else self._allocate()
+            mac = self._mac(*key)
+            kept = bool(held) and self._entries.claim(held, mac, self._way(route.ifindex))
+            index = held if kept else self._entries.take()
             if index is None:
                 self.exhausted += 1
                 return None
             hop = self._hops[key] = Hop(index, *key)
-            self._unclaimed.discard(index)
-            if kept and not self._mac(*key):  # what stands is the best there is until the neighbour has answered
+            if kept and not mac:  # what stands is the best there is until the neighbour has answered
                 self._resolve(hop)
             else:
                 self._refresh(hop)
         return hop
-
-    def _allocate(self) -> int | None:
-        if self._top < self._capacity:
-            self._top += 1
-            return self._top - 1
-        return self._free.popleft() if self._free else None
 
     def _refresh(self, hop: Hop) -> None:
         """Write an entry anew, and have its neighbour kept resolved."""
@@ -313,47 +290,22 @@ class NextHops:
             self._resolve(hop)
 
     def _write(self, hop: Hop) -> None:
-        """The entry as links and neighbours say it is; its state last when it becomes usable, first when it ceases.
+        """The entry as links and neighbours say it is."""
+        self._entries.write(hop.index, self._mac(hop.ifindex, hop.ip), self._way(hop.ifindex))
 
-        Another VLAN of a standing entry begins with a moment without one: the tag is not in the words of the MACs.
-        """
-        mac, way = self._mac(hop.ifindex, hop.ip), self._way(hop.ifindex)
-        base = hop.index * _WORDS
-        if not mac or way is None:
-            self._words[base] = 0
-            return
-        source, mtu, tag = way
-        if self._shorts[base * 4 + _VLAN] != tag:
-            self._words[base] = 0
-            self._shorts[base * 4 + _VLAN] = tag
-        self._words[base + 1] = source
-        self._halves[base * 2 + _MTU] = mtu
-        self._words[base] = mac
-
-    def _mac(self, ifindex: int, ip: str) -> int:
-        """The first word of an entry for a neighbour whose MAC address is known; 0: it is not."""
+    def _mac(self, ifindex: int, ip: str) -> bytes:
+        """The MAC address of a neighbour, empty where it is not known."""
         neighbour = self._neighbours.get((ifindex, ip))
-        if not neighbour or len(neighbour.mac) != 6:
-            return 0
-        return int.from_bytes(neighbour.mac, "little") | abi.NEXTHOP_READY << 48
+        return neighbour.mac if neighbour and len(neighbour.mac) == _MAC else b""
 
-    def _way(self, ifindex: int) -> tuple[int, int, int] | None:
-        """The second word of an entry behind a device, its MTU and tag; None where no frame can leave by it."""
+    def _way(self, ifindex: int) -> Way | None:
+        """How frames leave by a device, None where they cannot."""
         link, device = _stack(self._links, ifindex)
         slot = self._slot(device.index) if link and link.up and device and device.up else None
-        if not link or slot is None or len(link.mac) != 6:
+        if not link or slot is None or len(link.mac) != _MAC:
             return None
         tag = be16(link.vlan) if device is not link else 0
-        return int.from_bytes(link.mac, "little") | slot << 48, link.mtu, tag
-
-    def _leads_to(self, index: int, ifindex: int, ip: str) -> bool:
-        """Whether an entry that stands sends to this neighbour, as far as the kernel knows it, or to nobody."""
-        base, mac, way = index * _WORDS, self._mac(ifindex, ip), self._way(ifindex)
-        if self._words[base] >> 48 != abi.NEXTHOP_READY:
-            return True
-        if way is None or (mac and mac != self._words[base]):
-            return False
-        return way[0] == self._words[base + 1] and way[2] == self._shorts[base * 4 + _VLAN]
+        return Way(int.from_bytes(link.mac, "little") | slot << 48, link.mtu, tag)
 
     def _resolve(self, hop: Hop) -> None:
         with contextlib.suppress(OSError):  # the device is down or gone: its return announces itself
