@@ -1,8 +1,8 @@
 """The event loop's side of the journal: hands over what is to be kept, and lets replies go when it is written.
 
-All that changes in one turn of the loop is handed over at its end, and what changes while the thread writes waits for
-the next hand-over, where of several records of a call only the last is left. So there is one batch under way at any
-time, and memory is bounded by the calls there are.
+All that changes in one turn of the loop is handed over at its end. What changes while the thread writes, or within two
+milliseconds, waits for the next hand-over, where of several records of a call only the last is left. So there is one
+batch under way at any time, and memory is bounded by the calls there are.
 
 A reply waits for the batch that holds what its command changed, `patience` seconds at most. If the thread takes longer
 or cannot write, replies pass at once until it can again; what they leave behind is written then.
@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +33,8 @@ __all__ = ["Journal", "flush"]
 log = logging.getLogger(__name__)
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+GAP = 0.002
+"""Seconds between two hand-overs at least: to wake the thread costs as much as half a command."""
 RETRY = 1.0
 """Seconds until what could not be written is tried again."""
 STUCK = 1.0
@@ -72,6 +75,7 @@ class Journal:
         self._batch = Batch()
         self._flight: Batch | None = None
         self._given = 0
+        self._gave = 0.0
         self._late = False
         """The batch under way takes longer than patience lasts."""
         self._stuck = False
@@ -201,13 +205,16 @@ class Journal:
 
     def _plan(self) -> None:
         if self._handing is None and self._flight is None and self._writer is not None and not self.failing:
-            self._handing = self._loop.call_soon(self._hand_over)
+            wait = self._gave + GAP - self._loop.time()
+            later = self._loop.call_soon if wait <= 0 else partial(self._loop.call_later, wait)
+            self._handing = later(self._hand_over)
 
     def _hand_over(self) -> None:
         self._handing = None
         if self._batch and self._flight is None and self._writer is not None:
             self._flight, self._batch = self._batch, Batch()
             self._given += 1
+            self._gave = self._loop.time()
             self._writer.hand(self._flight)
 
     def _written(self, failed: str) -> None:
@@ -221,7 +228,8 @@ class Journal:
         else:
             self._recover(len(flight.calls))
             self._release(self._given)
-            self._hand_over()
+            if self._batch:
+                self._plan()
 
     def _fail(self, why: str) -> None:
         if not self.failing:
