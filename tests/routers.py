@@ -167,11 +167,14 @@ async def _made(make: Callable[[], Speaker]) -> Speaker:
     return make()
 
 
-def router_bird(host: Host, address: str, relays: Sequence[str], services: str) -> Bird:
-    """The router of deploy/bird/router.conf, with two relays and the network of their service addresses."""
-    one, other = relays
+def router_bird(host: Host, address: str, relays: Sequence[str], services: str, *, bfd: bool = True) -> Bird:
+    """The router of deploy/bird/router.conf, with its two relays and more, and the network of their addresses."""
+    one, other, *more = relays
     values = {"192.0.2.1": address, "192.0.2.11": one, "192.0.2.12": other, "198.51.100.0/24": services}
-    return Bird(host, filled("bird/router.conf", values), "router")
+    text = filled("bird/router.conf", values)
+    for number, relay in enumerate(more, 3):
+        text += f"\nprotocol bgp relay{number} from relay {{\n\tneighbor {relay} as 65010;\n}}\n"
+    return Bird(host, text if bfd else text.replace("bfd on;", "bfd off;"), "router")
 
 
 def relay_exabgp(host: Host, address: str, router: str) -> ExaBgpd:

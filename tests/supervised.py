@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,21 @@ def bpf_folder(at: Path) -> Iterator[Path]:
 
 
 class Supervised:
-    """A supervisor and its relay, which keeps calls over restarts. Use it as a context manager."""
+    """A supervisor and its relay, which keeps calls over restarts. Use it as a context manager.
 
-    def __init__(self, host: Host, address: str, pins: Path, *options: str) -> None:
+    `address` is where it is commanded, and where its media goes unless `interfaces` name other places.
+    """
+
+    def __init__(self, host: Host, address: str, pins: Path, *options: str, interfaces: Sequence[str] = ()) -> None:
         self.host = host
         self.ng = Endpoint(address, NG_PORT)
         self.log = host.folder / f"supervised-{time.monotonic_ns()}.log"
         self.socket = host.folder / "operators.sock"
         self.state = host.folder / "state"
         self.pins = pins
+        media = [f"--interface={one}" for one in interfaces or [address]]
         self.options = ("--config-file=none", "--log-stderr", f"--socket={self.socket}", f"--state-dir={self.state}",
-                        f"--pin-dir={pins}", f"--interface={address}", f"--listen-ng={self.ng}", *options)  # fmt: skip
+                        f"--pin-dir={pins}", *media, f"--listen-ng={self.ng}", *options)  # fmt: skip
         with self.log.open("w") as log:
             self.process = host.start(str(HAIRPIN), "supervise", *self.options, stdout=log, stderr=log)
         if not answers(host, self.process, self.ng):
