@@ -253,6 +253,30 @@ def table_index(port: int) -> int:
     return (port & 1) << 15 | port >> 1
 
 
+def test_connections_wait_as_datagrams_do(scene: Scene) -> None:
+    """TCP and HTTP: who connects while no relay runs is accepted by the next one."""
+    address = scene.network.RELAY_ADDRESS
+    tcp, http = (address, 2224), (address, 2225)
+    with scene.supervised(f"--listen-tcp-ng={address}:2224", f"--listen-http={address}:2225", plane="memory") as relay:
+        body = bencode.encode({"command": "ping"})
+        head = f"POST /ng-plain HTTP/1.0\r\nContent-Type: application/x-rtpengine-ng\r\nContent-Length: {len(body)}\r\n"
+        with relay.away():
+            by_tcp, by_http = (connected(scene, place) for place in (tcp, http))
+            by_tcp.sendall(request("1", "ping"))
+            by_http.sendall(head.encode() + b"\r\n" + body)
+        assert by_tcp.recv(100) == b"1 d6:result4:ponge"
+        assert b"d6:result4:ponge" in by_http.makefile("rb").read()
+        by_tcp.close()
+        by_http.close()
+
+
+def connected(scene: Scene, place: tuple[str, int]) -> socket.socket:
+    opened = scene.network.proxy.socket(kind=socket.SOCK_STREAM)
+    opened.settimeout(15)
+    opened.connect(place)
+    return opened
+
+
 # -- it is told to end
 
 

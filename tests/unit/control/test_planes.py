@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -110,3 +111,30 @@ def test_news_reach_who_listens_later() -> None:
     hearing.learned(LOCAL, PARTY, True)
     hearing.rtcp(LOCAL, PARTY, b"report")
     assert (heard.sources, heard.reports) == ([(LOCAL, PARTY, True)], [(LOCAL, PARTY, b"report")])
+
+
+@pytest.mark.usefixtures("no_xdp")
+def test_beside_tables_that_forward_no_other_plane_is_started(tmp_path: Path) -> None:
+    async def refused(*options: str) -> str:
+        config = load(["--interface=192.0.2.1", "--config-file=none", *options])
+        with pytest.raises(DataplaneError) as error:
+            await choose(config, ("192.0.2.1",), Hearing(), tmp_path)
+        return str(error.value)
+
+    (tmp_path / "rules").touch()
+    advice = "end those calls with `hairpin flush`"
+    assert advice in asyncio.run(refused("--dataplane=userspace"))
+    assert advice in asyncio.run(refused("--dataplane=memory"))
+    said = asyncio.run(refused())
+    assert said == f"this host lacks it; what stands in {tmp_path} forwards on, and `hairpin flush` ends it"
+
+
+@pytest.mark.usefixtures("no_xdp")
+def test_an_empty_place_for_pins_is_none(tmp_path: Path) -> None:
+    async def briefly() -> str:
+        config = load(["--interface=127.0.0.1", "--config-file=none", "--dataplane=memory"])
+        found = await choose(config, ("127.0.0.1",), Hearing(), tmp_path)
+        await found.close(True)
+        return found.plane.name
+
+    assert asyncio.run(briefly()) == "memory"
