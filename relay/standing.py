@@ -82,8 +82,13 @@ class Census:
         return self._many[0]
 
     @property
+    def deleted(self) -> int:
+        """This node's in their delete delay."""
+        return self._many[1]
+
+    @property
     def foreign(self) -> int:
-        """The same of other nodes."""
+        """Other nodes' that were not deleted."""
         return self._many[2]
 
 
@@ -138,6 +143,11 @@ class Standing(Forwarding):
     def foreign(self) -> int:
         """Those of them that other nodes own, held ready here."""
         return self._census.foreign
+
+    def counts(self) -> dict[str, int]:
+        """This node's calls that stand and those in their delete delay, and the calls of others held ready here."""
+        own, deleted = self._census.own, self._census.deleted
+        return {"standing": own, "deleted": deleted, "ready": len(self._calls) - own - deleted}
 
     def __iter__(self) -> Iterator[Call]:
         """All calls, oldest first, each by the oldest of its branches. A copy: calls may come and go meanwhile."""

@@ -62,22 +62,20 @@ class Console:
         for call in self._registry:
             yield from views.rule_rows(call, self._plane)
 
-    def _calls(self) -> dict[str, int]:
-        return {"standing": self._registry.standing, "deleted": len(self._registry) - self._registry.standing}
-
     def _status(self, arguments: Arguments) -> Iterator[Any]:
         registry, about = self._registry, self._about()
         yield {
             **about,
             "dataplane": [self._plane.name, *self._plane.describe()],
             "draining": registry.draining,
-            "calls": self._calls(),
+            "calls": registry.counts(),
             "interfaces": [_interface(interface) for interface in registry.interfaces],
             "texts": dict(self._texts),
             "counters": {
                 **about["counters"],
                 "data plane": dict(self._plane.counters()),
                 "calls ended": dict(registry.closed),
+                "calls that left": dict(registry.forgotten),
             },
         }
 

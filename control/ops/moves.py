@@ -98,9 +98,7 @@ class Moves:
         yield {"addresses": self._announcer.resume(), **self._drained()}
 
     def _drained(self) -> dict[str, Any]:
-        standing = self._registry.standing
-        calls = {"standing": standing, "deleted": len(self._registry) - standing}
-        return {"draining": self._registry.draining, "calls": calls}
+        return {"draining": self._registry.draining, "calls": self._registry.counts()}
 
     def _active(self, arguments: Arguments) -> Iterator[Any]:
         owner = self._with_partners()

@@ -190,7 +190,8 @@ def resumed(item: Mapping[str, Any]) -> str:
 
 
 def _numbers(calls: Mapping[str, int]) -> str:
-    return f"{calls['standing']} standing, {calls['deleted']} in their delete delay"
+    ready = f"; {calls['ready']} of partners held ready" if calls.get("ready") else ""
+    return f"{calls['standing']} standing, {calls['deleted']} in their delete delay{ready}"
 
 
 def _reload(item: Mapping[str, Any]) -> Iterator[str]:

@@ -174,7 +174,7 @@ def test_operators_see_and_end_a_call(host: Host) -> None:
     assert "no call has the Call-ID 'one@host': see `hairpin list`" in missing.stderr
     daemon.says("[one@host] ended after 0 s, terminated by the operator: 0 packets, 0 lost, 0 dropped")
     status = json.loads(hairpin(host, "status", "--json").stdout)
-    assert status["calls"] == {"standing": 0, "deleted": 0}
+    assert status["calls"] == {"standing": 0, "deleted": 0, "ready": 0}
     assert status["interfaces"][0]["ports_used"] == 0
     assert status["counters"]["ng requests from 127.0.0.1"]["offer"] == 1
     assert daemon.end() == 0

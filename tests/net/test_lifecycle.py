@@ -213,18 +213,18 @@ def test_a_deleted_call_lingers_can_come_back_and_ends_in_silence(scene: Scene) 
     time.sleep(0.2)
     call.delete()
     time.sleep(0.4)
-    assert scene.status()["calls"] == {"standing": 0, "deleted": 1}
+    assert scene.status()["calls"] == {"standing": 0, "deleted": 1, "ready": 0}
     assert call.set_up(caller.local, callee.local)
     assert (call.for_caller, call.for_callee) == ports
     time.sleep(DELETE_DELAY + 1.2)
-    assert scene.status()["calls"] == {"standing": 1, "deleted": 0}
+    assert scene.status()["calls"] == {"standing": 1, "deleted": 0, "ready": 0}
     passed = (caller.rtp_sent - 1, callee.rtp_sent - 1)
     call.delete()
     until(lambda: scene.rules() == [])
     assert heard(caller, callee)[: passed[0]] == list(range(passed[0]))
     assert heard(callee, caller)[: passed[1]] == list(range(passed[1]))
     status = scene.status()
-    assert status["calls"] == {"standing": 0, "deleted": 0}
+    assert status["calls"] == {"standing": 0, "deleted": 0, "ready": 0}
     assert status["interfaces"][0]["ports_used"] == 0
     unreachables = scene.wire.seen().unreachables
     assert unreachables == []

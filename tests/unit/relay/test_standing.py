@@ -221,6 +221,7 @@ def test_calls_are_counted_as_whose_they_are(stage: Stage, told: Told) -> None:
     assert (stage.registry.own, stage.registry.foreign) == (0, 3)
     stage.offer(call_id="c1", tags=("alice", None))
     assert (stage.registry.own, stage.registry.foreign) == (1, 2)
+    assert stage.registry.counts() == {"standing": 1, "deleted": 0, "ready": 2}
     head = stage.registry.query("c2")
     head.deed.foreign = False
     stage.registry.noted(head)
@@ -230,6 +231,7 @@ def test_calls_are_counted_as_whose_they_are(stage: Stage, told: Told) -> None:
     assert (stage.registry.own, stage.registry.foreign, stage.registry.standing) == (3, 0, 3)
     stage.delete("c3")
     assert (stage.registry.own, stage.registry.standing, len(stage.registry)) == (2, 2, 3)
+    assert stage.registry.counts() == {"standing": 2, "deleted": 1, "ready": 0}
 
 
 def test_a_call_can_be_ended_for_any_reason(stage: Stage, told: Told) -> None:

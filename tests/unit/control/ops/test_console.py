@@ -195,7 +195,7 @@ def test_no_such_call(command: str, name: object) -> None:
 def test_status_counts_calls_and_ports() -> None:
     relay = made()
     (item,) = relay.ask("status")
-    assert item["calls"] == {"standing": 1, "deleted": 0}
+    assert item["calls"] == {"standing": 1, "deleted": 0, "ready": 0}
     assert item["interfaces"] == [{"name": "default", "address": "192.0.2.1", "ports_used": 4, "ports_free": 16}]
     relay.ask("terminate", call="one@host")
     (item,) = relay.ask("status")
@@ -215,7 +215,7 @@ def test_a_long_list_outlives_calls_that_end_meanwhile() -> None:
 def test_a_draining_relay_takes_no_new_call_and_serves_the_others(caplog: pytest.LogCaptureFixture) -> None:
     relay = made()
     (item,) = relay.ask("drain", operator="uid 5 pid 6")
-    assert item == {"addresses": [], "draining": True, "calls": {"standing": 1, "deleted": 0}}
+    assert item == {"addresses": [], "draining": True, "calls": {"standing": 1, "deleted": 0, "ready": 0}}
     assert render.drained(item) == "draining, new calls are refused: 1 standing, 0 in their delete delay"
     with pytest.raises(LoadLimit, match="Parallel session limit reached"):
         relay.call("two@host")
