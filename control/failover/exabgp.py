@@ -110,7 +110,7 @@ class ExaBgp:
                 log.info("ExaBGP's bridge is reached at %s", self._path)
                 await self._converse(reader, self._writer)
                 self._problem = "it has closed the connection"
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RecursionError) as error:
                 self._problem = str(getattr(error, "strerror", None) or error)
             finally:
                 self._leave()

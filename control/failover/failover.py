@@ -223,12 +223,16 @@ class Failover:
         }
 
     async def _keep_looking(self) -> None:
+        fault = ""
         while True:
             await asyncio.sleep(TICK)
             try:
                 self.look()
-            except Exception:
-                log.exception("the look at the announcements failed; it goes on")
+                fault = ""
+            except Exception as error:
+                if repr(error) != fault:
+                    log.exception("what is to be announced cannot be decided; what was decided stands")
+                fault = repr(error)
 
     def _decide(self, address: Address, leases: Mapping[int, Lease], now: float) -> None:
         partner, role, alarm = address.partner, address.role, address.alarm
