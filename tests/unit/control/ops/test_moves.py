@@ -100,7 +100,7 @@ def test_a_refusal_is_the_answer() -> None:
 
 def test_a_drain_refuses_calls_and_drains_routes_and_resume_ends_both() -> None:
     relay = Relay()
-    calls = {"standing": 0, "deleted": 0}
+    calls = {"standing": 0, "deleted": 0, "ready": 0}
     assert relay.ask("drain") == [{"addresses": [IP], "draining": True, "calls": calls}]
     assert relay.registry.draining
     assert relay.ask("resume") == [{"addresses": [IP], "draining": False, "calls": calls}]
