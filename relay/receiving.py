@@ -70,12 +70,7 @@ class Receiving(Standing):
         _go_on(members, before)
         self._put_in_force(members, before, old)
         self._settle_counts(members, counted if before else None)
-        for pair, interface in needed.items():
-            if pair not in had:
-                interface.pool.claim(pair.port)
-        for pair, interface in had.items():
-            if pair not in needed:
-                interface.pool.release(pair.port, now + self.settings.delete_delay)
+        self._claim(needed, had, now)
         for one in before:
             self._agenda.cancel(one)
         self._calls[head.call_id] = head
@@ -111,6 +106,15 @@ class Receiving(Standing):
                     interface.pool.check(port)
         return needed
 
+    def _claim(self, needed: _Pairs, had: _Pairs, now: float) -> None:
+        """Take the pairs that a call had not, and give back those it needs no more."""
+        for pair, interface in needed.items():
+            if pair not in had:
+                interface.pool.claim(pair.port)
+        for pair, interface in had.items():
+            if pair not in needed:
+                interface.pool.release(pair.port, now + self.settings.delete_delay)
+
     def _put_in_force(self, members: Sequence[Call], before: Sequence[Call], old: Rules) -> None:
         """Bring the data plane from the rules of a call to those it is to have."""
         new: Rules = {}
@@ -132,8 +136,9 @@ class Receiving(Standing):
                 self._by_port[local] = member
 
     def _back_out(self, install: Sequence[Rule], old: Rules) -> None:
-        """What failed halfway leaves the rules that stood."""
-        self.plane.remove([rule.local for rule in install if rule.local not in old], 0.0)
+        """What failed halfway leaves the rules that stood, those of the relay before this one among them."""
+        stood = {*old, *self.plane.inherited()}
+        self.plane.remove([rule.local for rule in install if rule.local not in stood], 0.0)
         with suppress(DataplaneError):
             self.plane.install([old[rule.local] for rule in install if rule.local in old])
 

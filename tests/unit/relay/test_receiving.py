@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from relay.call import Signal, Who
+from relay.dataplane.memory import MemoryDataplane
 from relay.errors import DataplaneError, PortsExhausted, PortsTaken
 from relay.ports import Interface, PortPool
 from relay.types import Endpoint, Treatment
@@ -134,10 +135,9 @@ def test_counters_that_stood_through_a_restart_are_not_added_to_what_was_written
     home.plane.arrive(caller, ALICE, packets=100)
     record = written(home)
     home.plane.arrive(caller, ALICE, packets=11)
-    rules = list(home.plane.installed.values())
     again = Stage()
-    again.plane.install(rules)
-    again.plane.arrive(caller, ALICE, packets=111)
+    again.plane = MemoryDataplane(former=home.plane)
+    again.serve([again.interface])
     again.registry.receive(again.registry.read(record, 0.0, lambda memory: memory, again.now), again.now)
     assert again.command("query", call_id="c1")["totals"]["RTP"]["packets"] == 111
 
@@ -294,3 +294,18 @@ def test_what_nobody_came_for_is_drawn_again() -> None:
         stage.offer()
     stage.registry.unhold()
     stage.offer()
+
+
+def test_a_call_that_cannot_be_restored_yet_goes_on_forwarding(home: Stage) -> None:
+    again = Stage()
+    again.plane = MemoryDataplane(limit=3, former=home.plane)
+    again.serve([again.interface])
+    members = again.registry.read(written(home), 0.0, lambda memory: memory, again.now)
+    with pytest.raises(DataplaneError, match="no room"):
+        again.registry.receive(members, again.now)
+    assert set(again.plane.inherited()) == set(home.plane.rules())
+    assert again.drawn == len(again.registry) == 0
+    again.plane.limit = None
+    again.registry.receive(members, again.now)
+    assert again.plane.inherited() == []
+    assert again.plane.installed == home.plane.installed
