@@ -131,6 +131,12 @@ class JournalFiles:
 
     # -- writing
 
+    def begin(self) -> None:
+        """Make the files that are written to, so that no reply waits for that. Raises OSError."""
+        if self._active is None:
+            self._active = self._create()
+        self._replies.begin()
+
     def write(self, calls: Mapping[str, bytes | None], replies: Sequence[bytes]) -> None:
         """Put in force what became of calls, None for one that has ended, and keep the frames of replies.
 

@@ -54,26 +54,32 @@ class ReplyFiles:
                 segment.close()
         return replies
 
-    def write(self, frames: bytes) -> None:
-        """Keep the frames of some replies. Raises OSError."""
+    def begin(self) -> Segment:
+        """The file that is written to, another one where that is due. Raises OSError."""
         now = time.monotonic()
         if self._active is None or now - self._since >= TURN or self._active.size >= MAX_FILE:
-            self._turn(now)
-        if self._active is not None:
-            self._active.append(frames)
+            self._active = self._turn(now)
+        return self._active
+
+    def write(self, frames: bytes) -> None:
+        """Keep the frames of some replies. Raises OSError."""
+        self.begin().append(frames)
 
     def close(self) -> None:
         """Let go of the files; safe to call twice."""
         if self._active is not None:
             self._active.close()
 
-    def _turn(self, now: float) -> None:
+    def _turn(self, now: float) -> Segment:
         """Begin another file, and remove those of which nothing counts, and the oldest of too many."""
         self.close()
-        self._active = Segment.create(self._folder / f"{REPLIES}-{self._next:08d}", self._opening)
-        self._since = now
+        self._active = None
         self._next += 1
-        paths = listed(self._folder, REPLIES)
-        for path in paths[:-1]:
-            if path in paths[:-MAX_FILES] or time.time() - path.stat().st_mtime > YOUNG:
-                path.unlink()
+        active = Segment.create(self._folder / f"{REPLIES}-{self._next - 1:08d}", self._opening)
+        self._since = now
+        with suppress(OSError):  # there is another time
+            paths = listed(self._folder, REPLIES)
+            for path in paths[:-1]:
+                if path in paths[:-MAX_FILES] or time.time() - path.stat().st_mtime > YOUNG:
+                    path.unlink()
+        return active

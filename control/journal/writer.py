@@ -45,6 +45,8 @@ class Files(Protocol):
     @property
     def size(self) -> int: ...
 
+    def begin(self) -> None: ...
+
     def write(self, calls: Mapping[str, bytes | None], replies: Sequence[bytes]) -> None: ...
 
     def tidy(self) -> bool: ...
@@ -74,6 +76,8 @@ class Writer:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        with suppress(OSError):  # the first batch tries again, and tells
+            self._files.begin()
         tidying = False
         while True:
             try:

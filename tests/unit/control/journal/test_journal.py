@@ -65,6 +65,9 @@ class Slow:
         self.began = threading.Semaphore(0)
         self.error: Exception | None = None
 
+    def begin(self) -> None:
+        return None
+
     def write(self, calls: Mapping[str, bytes | None], replies: Sequence[bytes]) -> None:
         self.began.release()
         self.go.wait(15)
