@@ -50,10 +50,10 @@ class Node:
         """Where it is commanded."""
         return Endpoint(self.place.address, NG_PORT)
 
-    def partners(self) -> list[str]:
-        """How others announce its service address, as it knows."""
+    def covered(self) -> bool:
+        """Whether a partner would take its service address, as it knows."""
         rows = self.relay.operator("status")[0]["failover"]["addresses"]
-        return list(next(row["partners"] for row in rows if row["address"] == self.place.service).values())
+        return "backup" in next(row["partners"] for row in rows if row["address"] == self.place.service).values()
 
     def hairpin(self, *words: str) -> str:
         """An operator's command on its host, and all it says."""
@@ -152,7 +152,7 @@ class Cluster:
         """Wait until each relay serves its own address, and a partner would take it."""
         for node in self.nodes:
             self.moved(node.place.service, node.place)
-            until(f"a partner for {node.place.service}", lambda node=node: "backup" in node.partners(), AT_REST)
+            until(f"a partner for {node.place.service}", node.covered, AT_REST)
 
     # -- what the router does
 
