@@ -14,11 +14,8 @@ COMPILED = [
     *(f"relay/{name}.py" for name in ("call", "dialogs", "flows", "forwarding", "interfaces", "leg", "media", "ports")),
     *(f"relay/{name}.py" for name in ("fields", "quality", "receiving", "recording", "registry", "rtcp")),
     *(f"relay/{name}.py" for name in ("snapshot", "standing", "timers")),
-    *(
-        f"relay/dataplane/{name}.py"
-        for name in ("adopting", "cells", "counts", "entries", "nexthops", "options", "reading")
-    ),
-    *(f"relay/dataplane/{name}.py" for name in ("table", "words")),
+    *(f"relay/dataplane/{name}.py" for name in ("adopting", "cells", "counts", "entries", "nexthops", "options")),
+    *(f"relay/dataplane/{name}.py" for name in ("reading", "table", "words")),
     "control/chronicle.py",
     *(f"control/ng/{name}.py" for name in ("bencode", "commands", "flags", "message", "needed", "offeranswer")),
     *(f"control/ng/{name}.py" for name in ("report", "room", "service", "takers", "templates")),
