@@ -310,7 +310,7 @@ class Journal:
             "waiting replies": len(self._waiting),
             "replies before their calls": self.unjournalled,
             "too large": self.too_large,
-            "failing": self.failing,
+            "failing": self.failing or ("its file system does not answer" if self._stuck else ""),
             "problems": list(self.problems),
         }
 

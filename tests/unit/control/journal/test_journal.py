@@ -201,9 +201,11 @@ def test_a_thread_that_hangs_is_told_of_once(monkeypatch: pytest.MonkeyPatch, ca
             await asyncio.sleep(0.01)
         await until(lambda: len(caplog.records) == 1)
         assert "does not answer" in caplog.text
+        assert "does not answer" in journal.status()["failing"]
         files.go.set()
         await until(lambda: len(caplog.records) == 2)
         assert "written again" in caplog.text
+        assert journal.status()["failing"] == ""
         journal.close()
 
     run(scenario())
