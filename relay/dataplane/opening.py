@@ -52,7 +52,7 @@ class Opened:
 
 
 async def open_tables(settings: XdpSettings) -> Opened:
-    """Take over what stands pinned, or load the object and pin it where that is wanted; and beat.
+    """Take over what stands pinned, or load the object and pin it where that is wanted.
 
     Raises PinsForeign, DataplaneError, with what stands untouched.
     """
@@ -60,9 +60,7 @@ async def open_tables(settings: XdpSettings) -> Opened:
     if settings.pins:
         _clear_away(settings.pins)
     pins = _standing(settings.pins) if settings.pins else None
-    opened = _adopt(pins, len(settings.addresses)) if pins else await _make(settings, sizes)
-    opened.tables.beat()
-    return opened
+    return _adopt(pins, len(settings.addresses)) if pins else await _make(settings, sizes)
 
 
 def _adopt(pins: Pins, addresses: int) -> Opened:

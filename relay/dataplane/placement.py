@@ -33,7 +33,7 @@ class Placement:
         self._names = tuple(names)
         self._reason = ""
         self._mistagged = ""
-        self._placed = False
+        self._placed = self._taken_over = False
 
     def place(self, links: Mapping[int, Link], devices: Iterable[int]) -> None:
         """Attach to what `devices` stand for, in the best mode that works. Raises DataplaneError."""
@@ -46,7 +46,7 @@ class Placement:
             self._attachments.detach()
             raise DataplaneError(f"native XDP does not work here: {reason}")
         self._mistagged = _mistagged(links, devices) if reason else ""
-        if self._mistagged and not self._placed:
+        if self._mistagged and not (self._placed or self._taken_over):
             self._attachments.detach()
             raise DataplaneError(self._mistagged if self._mode == "generic" else f"{self._mistagged}; {reason}")
         if reason:
@@ -59,7 +59,7 @@ class Placement:
         attached = self._attachments.attached() & links.keys()
         self._attachments.points = {index: Point(index, links[index].name) for index in attached}
         self._reason = self._standing_reason(links)
-        self._placed = True
+        self._taken_over = True
         return self.native or bool(self._reason) or self._mode == "generic"
 
     @property
@@ -89,7 +89,7 @@ class Placement:
     def _named(self, links: Mapping[int, Link]) -> list[int]:
         by_name = {link.name: link.index for link in links.values()}
         missing = [name for name in self._names if name not in by_name]
-        if missing and not self._attachments.points:
+        if missing and not self._placed:
             raise DataplaneError(f"there is no interface {missing[0]} to attach to")
         return [by_name[name] for name in self._names if name in by_name]
 

@@ -83,7 +83,10 @@ class XdpDataplane:
         try:
             await self._load()
             self._read_host()
+            if not self._adopted:
+                self._tables.beat()  # the program is about to be tried
             await self._attaching.start()
+            self._tables.beat()
         except BaseException:
             await self.close(keep=self._adopted)
             raise

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from relay.dataplane import abi
-from relay.dataplane.pins import PinsForeign, flush, stands
+from relay.dataplane.pins import Pins, PinsForeign, flush, stands
+from relay.dataplane.program import silence
 from relay.dataplane.xdp import XdpDataplane
 from relay.errors import DataplaneError
 from relay.types import Endpoint
@@ -149,3 +151,19 @@ def test_a_folder_that_cannot_be_had_is_named(table: Table, bpffs: Path, tmp_pat
 
     table.run(scenario)
     assert table.attached() == []
+
+
+def test_a_start_that_fails_keeps_no_orphan_alive(table: Table, folder: Path) -> None:
+    async def scenario() -> None:
+        async with started(table, folder):
+            pass
+        age(folder, 100)
+        with pytest.raises(DataplaneError, match="there is no interface nowhere"):
+            await XdpDataplane(table.settings(pins=folder, interfaces=("nowhere",))).start(table.heard)
+        with Pins.find(folder) or contextlib.nullcontext() as standing:
+            assert standing
+            assert silence(standing) >= 100 * standing.said.hertz
+        assert table.attached() == ["to-a", "to-b"]
+        flush(folder)
+
+    table.run(scenario)
