@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -150,6 +151,11 @@ class RedisServer(_Server):
         """End the connections of all who listen to notifications."""
         self.ask("CLIENT", "KILL", "TYPE", "pubsub")
 
+    def subscribers(self) -> list[int]:
+        """The ports from which others listen to notifications."""
+        clients = self.ask("CLIENT", "LIST", "TYPE", "pubsub")
+        return [int(port) for port in re.findall(r" addr=\S+:(\d+) ", clients)]
+
     def role(self) -> str:
         return self.ask("ROLE").split()[0]
 
@@ -167,6 +173,11 @@ class Sentinel(_Server):
         )
         self.launch()
         eventually(lambda: "num-slaves" in self._known(), f"{self} watches {master}")
+
+    def watch(self, master: RedisServer) -> None:
+        """Name another master from here on."""
+        self.ask("SENTINEL", "REMOVE", "hairpin")
+        self.ask("SENTINEL", "MONITOR", "hairpin", master.address, str(master.port), "1")
 
     def knows_replicas(self, number: int = 1) -> None:
         """Wait until it has found so many replicas."""

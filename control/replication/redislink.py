@@ -114,16 +114,6 @@ class Link:
             raise RedisFault(explain(reply))
         return reply
 
-    async def say(self, *command: bytes | str | int) -> None:
-        """Send a command whose reply comes with the messages a subscriber is sent."""
-        try:
-            async with asyncio.timeout(self._patience.command):
-                await self._connection.send_packed_command(self._connection.pack_command(*command), check_health=False)
-        except TimeoutError:
-            raise RedisFault(f"takes nothing within {self._patience.command * 1000:.0f} ms") from None
-        except (RedisError, OSError) as error:
-            raise RedisFault(explain(error)) from None
-
     async def hear(self) -> Any:
         """The next message, however long it takes. Raises RedisFault."""
         try:

@@ -2,7 +2,7 @@
 
 Notifications say only which key changed; its value is read a moment later, for many keys at once. Whether they arrive
 at all is seen by each node's sequence number, which is counted by notifications and looked up every second, along with
-the node's lease: a server whose settings were changed, or that was started anew without them, notifies of nothing.
+the node's lease: a server whose settings were changed notifies of nothing, and a connection may be dead without a word.
 """
 
 from __future__ import annotations
@@ -69,7 +69,6 @@ class Subscriber(Side):
         self._reader = reader
         self._heard: dict[int, Heard] = {}
         self._wake = asyncio.Event()
-        self._last_word = time.monotonic()
         self._elsewhere = False
         """Whether to try the master next in the place of what is to be read, which failed."""
         self._data = ""
@@ -94,13 +93,12 @@ class Subscriber(Side):
             self._heard = {keyspace: Heard() for keyspace in self.settings.partners}
             self.warn(await ensure_events(values))
             await self._subscribe(news)
-            self._last_word = time.monotonic()
             await self._look(values)
             self.stand()
             self._elsewhere = False
             for keyspace in self.settings.partners:
                 self._reader.reachable(keyspace, True)
-            parts = [self._listen(news), self._follow(values, news), self.comparer.run(all_of_it)]
+            parts = [self._listen(news), self._follow(values), self.comparer.run(all_of_it)]
             await together(*parts, *([self._leave_for(home)] if self.place != home else []))
         finally:
             for link in links:
@@ -119,7 +117,6 @@ class Subscriber(Side):
         while True:
             for _ in range(STEP):
                 message = await news.hear()
-                self._last_word = time.monotonic()
                 if message[0] == b"pmessage":
                     self._note(message[2], message[3])
             await asyncio.sleep(0)
@@ -138,7 +135,7 @@ class Subscriber(Side):
                 heard.changed[key] = None
             self._wake.set()
 
-    async def _follow(self, values: Link, news: Link) -> None:
+    async def _follow(self, values: Link) -> None:
         """Read what changed soon after, and look at all nodes and the server every second."""
         due = time.monotonic() + POLL
         while True:
@@ -147,9 +144,7 @@ class Subscriber(Side):
                 await self._read_changed(values)
             if time.monotonic() >= due:
                 due = time.monotonic() + POLL
-                await news.say("PING")
                 await self._look(values)
-                self._check_silence()
 
     async def _woken(self, patience: float) -> bool:
         try:
@@ -225,7 +220,3 @@ class Subscriber(Side):
             finally:
                 await link.close()
             raise RedisFault(f"is left for {home}, which can be read again")
-
-    def _check_silence(self) -> None:
-        if time.monotonic() - self._last_word > 2 * POLL + self.settings.patience.command:
-            raise RedisFault("does not answer the subscriber")

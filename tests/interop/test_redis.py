@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from control.replication import redisreader
 from control.replication.record import MAX_RECORD
 from control.replication.redis import RedisStore, Settings
 from control.replication.redislink import Patience, Place, RedisFault
@@ -416,6 +417,21 @@ def test_two_nodes_that_write_one_database_are_told_of_it(servers: Servers) -> N
     scene(servers, play)
 
 
+def test_a_master_that_stays_one_is_left_for_the_one_sentinel_names(servers: Servers) -> None:
+    sentinel = Sentinel(servers.host, servers.master, port=next(_ports))
+
+    async def play(one: Node, two: Node) -> None:
+        assert one.writing()["server"] == str(servers.master)
+        await apart(servers.replica.promote)
+        await apart(sentinel.watch, servers.replica)
+        await until(lambda: one.writing()["server"] == str(servers.replica), "the other master")
+        assert await apart(servers.master.role) == "master"
+        one.store.put("after", b"1", EXPIRES)
+        await until(knows(two, "after", b"1"), "a call at the other master")
+
+    scene(servers, play, sentinels=(Place("127.0.0.1", sentinel.port),))
+
+
 # -- what befalls the reading side
 
 
@@ -435,6 +451,16 @@ async def _hang_replica(servers: Servers) -> None:
     servers.replica.freeze()
     await asyncio.sleep(4)
     servers.replica.thaw()
+
+
+async def _hush(servers: Servers) -> None:
+    """Lose all that is sent to who listens, and nothing else."""
+    ports = await apart(servers.replica.subscribers)
+    rules = "".join(f"add rule inet hush out tcp dport {port} drop;" for port in ports)
+    chain = "add table inet hush; add chain inet hush out { type filter hook output priority 0; };"
+    await apart(servers.host.run, "nft", chain + rules)
+    await asyncio.sleep(4)
+    await apart(servers.host.run, "nft", "delete table inet hush")
 
 
 async def _hang_master(servers: Servers) -> None:
@@ -457,10 +483,11 @@ async def _part(servers: Servers) -> None:
         (_mute, "has changed keyspace 1 and not notified us of it"),
         (_restart_replica, "cannot be reached"),
         (_hang_replica, "does not answer"),
+        (_hush, "has changed keyspace 1 and not notified us of it"),
         (_part, "is a replica that has lost its master at 127.0.0.1"),
         (_hang_master, "is a replica that has heard nothing of its master at 127.0.0.1"),
     ],
-    ids=["cut", "muted", "restarted", "frozen", "parted", "unheard of"],
+    ids=["cut", "muted", "restarted", "frozen", "hushed", "parted", "unheard of"],
 )
 def test_news_resume_after_what_befalls_the_replica(
     servers: Servers, harm: Happening, words: str, caplog: pytest.LogCaptureFixture
@@ -526,6 +553,21 @@ def test_a_subscriber_that_was_cut_off_for_its_backlog_comes_back(servers: Serve
         await until(knows(two, "after", b"1"), "news")
 
     scene(servers, play, patience=Patience(2.0, 5.0))
+
+
+def test_too_much_news_at_once_is_compared_instead(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redisreader, "MAX_CHANGED", 10)
+    calls = {f"call {number}" for number in range(100)}
+
+    async def play(one: Node, two: Node) -> None:
+        del two.witness.reach[1][:]
+        for call_id in calls:
+            one.store.put(call_id, b"1", EXPIRES)
+        await until(lambda: calls == {name for keyspace, name in two.witness.calls if keyspace == 1}, "all calls")
+        assert set(two.witness.reach[1]) == {True}
+        assert two.reading()["faults"] == 0
+
+    scene(servers, play)
 
 
 def test_a_server_that_lets_nobody_look_is_taken_at_its_word_and_found_out(host: Host) -> None:
