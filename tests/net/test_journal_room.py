@@ -18,12 +18,16 @@ from control.journal import journal as journal_module
 CALLS = 1000
 
 
+def mount(options: str, place: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", place], check=True)
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A file system of one megabyte."""
     place = tmp_path / "small"
     place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", place], check=True)
+    mount("size=1m", place)
     yield place
     subprocess.run(["umount", "--lazy", place], check=True)
 
@@ -53,7 +57,7 @@ def test_calls_go_on_without_room_and_all_that_stand_are_on_file_when_there_is_s
         for name in list(records)[::3]:
             journal.drop(name)
             del records[name]
-        await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,size=20m", small], check=True)
+        await asyncio.to_thread(mount, "remount,size=20m", small)
         await until(lambda: not journal.behind)
         assert len(caplog.records) == 2  # that there is no room, and that there is again
         journal.close()
