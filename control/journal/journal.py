@@ -107,11 +107,7 @@ class Journal:
         replies, writer, unread = files.read(time.time())
         journal = cls(files, loop, patience)
         journal.replies, journal._locked = replies, locked
-        journal.problems += problems + unread
-        if writer is not None and writer.keyspace != keyspace:
-            journal.problems.append(
-                f"{folder} was written under keyspace {writer.keyspace}, this is {keyspace}: its calls are another's"
-            )
+        journal.problems += problems + unread + _differences(folder, writer, Header(boot, keyspace, version))
         journal._remember()
         return journal
 
@@ -310,6 +306,7 @@ class Journal:
             "waiting replies": len(self._waiting),
             "replies before their calls": self.unjournalled,
             "too large": self.too_large,
+            "lost with a file cut short": self._files.lost,
             "failing": self.failing or ("its file system does not answer" if self._stuck else ""),
             "problems": list(self.problems),
         }
@@ -327,6 +324,19 @@ def flush(folder: Path) -> bool:
     finally:
         os.close(locked)
     return bool(paths)
+
+
+def _differences(folder: Path, writer: Header | None, reader: Header) -> list[str]:
+    """What is to be known of a journal that was written under other circumstances."""
+    if writer is None:
+        return []
+    found = []
+    if writer.boot != reader.boot:
+        found.append(f"{folder} is from before this host was started: nothing was forwarded for its calls since")
+    if writer.keyspace != reader.keyspace:
+        own, other = reader.keyspace, writer.keyspace
+        found.append(f"{folder} was written under keyspace {other}, this is {own}: its calls are another's")
+    return found
 
 
 def _pass(send: Callable[[], None]) -> None:

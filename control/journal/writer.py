@@ -41,6 +41,7 @@ class Files(Protocol):
 
     folder: Path
     index: dict[bytes, Slot]
+    lost: int
 
     @property
     def size(self) -> int: ...

@@ -55,7 +55,7 @@ class Slow:
     """Files whose writing takes until it is let go on, and may fail."""
 
     folder = Path("/slow")
-    size = 0
+    size = lost = 0
 
     def __init__(self) -> None:
         self.index: dict[bytes, Slot] = {}
@@ -343,6 +343,23 @@ def test_another_keyspace_is_told_of(tmp_path: Path) -> None:
         journal.close()
         again = opened(tmp_path / "j", keyspace=2)
         assert "keyspace 1" in again.problems[0]
+        assert found(again) == {"a": b"1"}
+        again.close()
+
+    run(scenario())
+
+
+def test_a_journal_from_before_the_host_was_started_is_read_and_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        journal = opened(tmp_path / "j")
+        journal.put("a", b"1")
+        journal.close()
+        (tmp_path / "boot").write_text("another boot\n")
+        monkeypatch.setattr(journal_module, "BOOT_ID", tmp_path / "boot")
+        again = opened(tmp_path / "j")
+        assert "before this host was started" in again.problems[0]
         assert found(again) == {"a": b"1"}
         again.close()
 
