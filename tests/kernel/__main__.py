@@ -19,6 +19,7 @@ HOUSE = Path(__file__).resolve().parents[2]
 TESTS = (
     "tests/bpf",
     *(f"tests/net/test_xdp_{name}.py" for name in ("selftest", "forwarding", "contract", "sizes")),
+    "tests/net/test_pins.py",
 )
 NOT_HERE = (
     # It bounds the time between two stores of one processor; an emulated one may be stopped there for longer.
