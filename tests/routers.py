@@ -120,10 +120,16 @@ class ExaBgpd(Program):
         self.start()
 
     def start(self) -> None:
-        """Run it; sessions and the bridge come up by themselves."""
+        """Run it until its bridge listens; sessions come up by themselves."""
         unit = (DEPLOY / "exabgp/hairpin-exabgp.service").read_text()
         settings = dict(re.findall(r"^Environment=(\w+)=(.*)$", unit, re.MULTILINE)) | {"exabgp_daemon_user": "root"}
         self.run(str(EXABGP), "server", str(self.config), environment=settings)
+        until("the bridge of ExaBGP", self._listens)
+
+    def _listens(self) -> bool:
+        """Asked of the kernel: who connects is taken for the relay."""
+        sockets = self.host.call(lambda: Path("/proc/thread-self/net/unix").read_text())
+        return any(line.endswith(f" {self.bridge}") and " 00010000 " in line for line in sockets.splitlines())
 
     def bridges(self) -> list[int]:
         """Process numbers of the bridges it runs."""

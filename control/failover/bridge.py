@@ -207,13 +207,16 @@ class Pump:
         self._drop()
         relay.setblocking(False)
         self._relay = relay
-        self._selector.register(relay, selectors.EVENT_READ, self._hear)
+        self._selector.register(relay, selectors.EVENT_READ, lambda: self._hear(relay))
         self._answer()
 
-    def _hear(self) -> None:
-        assert self._relay is not None
+    def _hear(self, relay: socket.socket) -> None:
+        if relay is not self._relay:  # dropped since the selector saw it readable
+            return
         try:
-            data = self._relay.recv(MAX_LINE)
+            data = relay.recv(MAX_LINE)
+        except BlockingIOError:
+            return
         except OSError:
             data = b""
         *lines, self._from_relay = (self._from_relay + data).split(b"\n")
