@@ -24,7 +24,7 @@ from relay.registry import Outcome, Registry, Settings
 from relay.types import Endpoint
 from tests.calls import audio
 
-LOW, HIGH = 30000, 30127
+LOW, HIGH = 30000, 30255
 TERMS = Terms(compare=20.0)
 STEP = 0.25
 """Seconds between two looks of the world at what is due."""

@@ -82,6 +82,7 @@ class Inbound:
         """Make a call of a record whose turn has come, if it still is to stand here."""
         verdict = self._verdict(record)
         if verdict not in (Verdict.INSTALL, Verdict.REPLACE):
+            self._judge(keyspace, record)
             return
         try:
             self._make(record, verdict is Verdict.REPLACE)

@@ -120,8 +120,10 @@ class Outbound:
     def compared(self) -> None:
         """What stands in the own keyspace is known, and may be written over."""
         held, self._held = self._held or {}, None
-        for call_id, (record, expires) in held.items():
-            self._store.put(call_id, record, expires)
+        for call_id, (data, expires) in held.items():
+            record = decode(data)
+            if record.dead or record.incarnation not in self.graves.of(call_id):
+                self._store.put(call_id, data, expires)
 
     def missing(self, call_ids: frozenset[str]) -> Iterator[None]:
         """Find what ought to be in the own keyspace and was not, a piece at each step."""

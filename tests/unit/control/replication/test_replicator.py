@@ -285,21 +285,22 @@ def test_an_end_during_a_partition_counts_for_whoever_took_the_call() -> None:
 
 def test_ports_drawn_on_both_sides_of_a_partition_differ() -> None:
     world = World()
-    for number in range(10):
+    for number in range(12):
         world.set_up(1, f"c{number}", ALICE, BOB)
     world.run(SETTLED)
     world[1].store.connect(False)
     drawn: list[Endpoint] = []
-    for number in range(10):
-        world.set_up(1 + number % 2, f"c{number}", ALICE, CAROL)
-        drawn += [local for local, _ in world.talking[f"c{number}"]]
-    for number in range(10, 14):
-        world.set_up(1, f"c{number}", ALICE, BOB)
-        drawn += ports(world, f"c{number}")
-    assert len(drawn) == len(set(drawn))
+    for number in range(12):
+        known = ports(world, f"c{number}")
+        world.set_up(2, f"c{number}", CAROL, BOB)
+        drawn += ports(world, f"c{number}") - known
+        for fresh in (f"{number}a", f"{number}b"):
+            world.set_up(1, fresh, ALICE, BOB)
+            drawn += ports(world, fresh)
+    assert len(drawn) == len(set(drawn)) == 60
     world[1].store.connect(True)
     world.run(5)
-    assert all(len(node.registry) == 14 for node in world.nodes.values())
+    assert all(len(node.registry) == 36 for node in world.nodes.values())
 
 
 # -- one Call-ID, several calls
@@ -328,6 +329,35 @@ def test_an_end_is_remembered_behind_the_next_call_of_its_call_id() -> None:
     world[2].store.connect(True)
     world.run(5)
     assert gone(world)
+
+
+def test_an_end_that_was_heard_counts_for_a_call_that_looks_younger() -> None:
+    world = World(shifts=(0.0, 3600.0, 0.0))
+    world.set_up(2, "c1", ALICE, BOB)
+    world.run(SETTLED)
+    world[2].store.connect(False)
+    world.hang_up(1, "c1")
+    world.set_up(1, "c1", ALICE, CAROL)
+    world.run(SETTLED)
+    world[2].store.connect(True)
+    world.run(SETTLED)
+    assert deeds(world) == {(1, 1)}
+    assert CAROL in sent_to(world)[1]
+
+
+def test_of_an_offer_that_went_to_two_nodes_the_later_one_stands() -> None:
+    world = World()
+    world[1].store.connect(False)
+    world.set_up(1, "c1", ALICE, BOB)
+    world.run(2)
+    world.set_up(2, "c1", ALICE, BOB)
+    world[1].store.connect(True)
+    world.run(SETTLED)
+    assert deeds(world) == {(2, 1)}
+    world.hang_up(2, "c1")
+    world.run(SETTLED)
+    assert gone(world)
+    assert in_redis(world, 1).dead
 
 
 # -- what Redis does
@@ -368,6 +398,7 @@ def test_lost_news_are_noticed_by_the_sequence() -> None:
     world.run(10)
     world.redis.faults.lose = 1.0
     world.set_up(1, "c2", ALICE, CAROL)
+    world.talking.clear()
     world[1].step()
     world.redis.faults.lose = 0.0
     world.run(8)
@@ -403,11 +434,17 @@ def test_a_start_writes_over_no_tombstone() -> None:
     world.hang_up(1, "c1")
     world.run(SETTLED)
     world.crash(1)
+    world.crash(2)
     world.journals[1].records.update(before)
-    world.start(1)
+    world.start(1, connect=False)
+    world.run(70)
+    assert world[1].find("c1") is not None, "and it is refreshed"
+    world[1].store.connect(True)
+    world.run(SETTLED)
+    assert in_redis(world, 1).dead
+    world.start(2)
     world.run(SETTLED)
     assert gone(world)
-    assert in_redis(world, 1).dead
 
 
 def test_a_node_without_memory_has_its_calls_from_redis() -> None:
@@ -436,6 +473,18 @@ def test_a_call_that_ended_while_its_node_was_dead_stays_so() -> None:
     world.crash(1)
     world.hang_up(2, "c1")
     world.run(5)
+    world.start(1)
+    world.run(SETTLED)
+    assert gone(world)
+    assert in_redis(world, 1).dead
+
+
+def test_a_node_without_memory_writes_over_its_record_of_what_ended_elsewhere() -> None:
+    world = pair()
+    world.crash(1)
+    world.journals[1].records.clear()
+    world.hang_up(2, "c1")
+    world.run(SETTLED)
     world.start(1)
     world.run(SETTLED)
     assert gone(world)
