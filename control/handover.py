@@ -73,7 +73,7 @@ class Handed(NamedTuple):
 class Matched(NamedTuple):
     """What is listened on by sockets that stood before, and sockets nobody asks for any more."""
 
-    sockets: dict[Asked, socket.socket]
+    found: dict[Asked, Handed]
     left: list[Handed]
 
 
@@ -115,12 +115,12 @@ def match(handed: Iterable[Handed], asked: Sequence[Asked]) -> Matched:
 
     Raises HandoverError for a socket of somebody else's that no option asks for: what is sent there would wait in vain.
     """
-    found: dict[Asked, socket.socket] = {}
+    found: dict[Asked, Handed] = {}
     left: list[Handed] = []
     for one in handed:
         wanted = next((want for want in asked if want not in found and _fits(one, want)), None)
         if wanted is not None:
-            found[wanted] = one.socket
+            found[wanted] = one
         elif one.name:
             left.append(one)
         else:

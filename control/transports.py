@@ -17,6 +17,7 @@ from control.ng.server import NgServer
 from control.ng.service import Service
 from control.ng.sockets import open_datagrams, open_stream
 from control.ng.stream import NgStreams
+from control.supervisor import SUPERVISED
 from relay.errors import HairpinError
 from relay.types import Endpoint
 
@@ -39,7 +40,7 @@ class Transports:
         self.streams = NgStreams(service)
         self.web: NgWeb | None = None
         self.sockets: list[tuple[str, socket.socket]] = []
-        """What is listened on, by the options' names."""
+        """What is listened on and no socket unit holds, by the options' names."""
         self.stale: list[str] = []
         """Options that sockets were handed over for which are no listeners any more."""
         self._tls: ssl.SSLContext | None = None
@@ -54,14 +55,13 @@ class Transports:
         wanted = asked(config)
         matched = match(handed, wanted)
         for one in matched.left:
-            log.warning("%s is no listener any more: what is sent there is lost until who holds it starts anew", one)
-            one.socket.close()
+            _let_go(one)
         stack.callback(self.datagrams.close)
         stack.callback(self.streams.close)
         if config.listen_http or config.listen_https:
             await self._prepare_web(config, stack, {*addresses, os.uname().nodename.lower()} - {"localhost"})
         for want in wanted:
-            await self._listen(want, matched.sockets.get(want))
+            await self._listen(want, matched.found.get(want))
         self.stale = [one.name for one in matched.left]
 
     async def _prepare_web(self, config: Config, stack: AsyncExitStack, names: Collection[str]) -> None:
@@ -72,10 +72,10 @@ class Transports:
         if config.listen_https:
             self._tls = tls(config.https_cert, config.https_key)
 
-    async def _listen(self, want: Asked, given: socket.socket | None) -> None:
+    async def _listen(self, want: Asked, given: Handed | None) -> None:
         endpoint = want.endpoint
         try:
-            taken = given or OPEN[KINDS[want.option]](endpoint)
+            taken = given.socket if given is not None else OPEN[KINDS[want.option]](endpoint)
         except OSError as error:
             raise HairpinError(f"{error.strerror}; choose another with --{want.option}=[IP:]PORT") from error
         if want.option == "listen-ng":
@@ -84,7 +84,8 @@ class Transports:
             await self.streams.start(endpoint, taken)
         elif self.web is not None:
             await self.web.start(endpoint, self._tls if want.option == "listen-https" else None, taken)
-        self.sockets.append((want.option, taken))
+        if given is None or given.name:
+            self.sockets.append((want.option, taken))
 
     def renew(self, config: Config) -> None:
         """Show the certificate that is in the files by now to new connections. Raises HairpinError, with no change."""
@@ -122,6 +123,15 @@ class Transports:
         if self.web is not None:
             counters["ng over HTTP"] = self.web.statistics()
         return counters
+
+
+def _let_go(one: Handed) -> None:
+    if SUPERVISED in os.environ:
+        log.warning("%s is no listener any more, and swallows what is sent there until `hairpin supervise`, "
+                    "which holds it, is started anew", one)  # fmt: skip
+    else:
+        log.info("%s is no listener any more, its socket is closed", one)
+    one.socket.close()
 
 
 def _reached(endpoint: Endpoint, media: Sequence[str]) -> Endpoint | None:

@@ -339,6 +339,15 @@ def test_flush_ends_what_a_dead_relay_left(scene: Scene, agent: Agent) -> None:
         assert reserved.strip() == ""
 
 
+def test_listeners_that_change_are_the_supervisor_s_to_open(scene: Scene) -> None:
+    file = scene.network.relay.folder / "changed.conf"
+    file.write_text("[rtpengine]\n")
+    with scene.supervised(f"--config-file={file}", plane="memory") as relay:
+        file.write_text(f"[rtpengine]\nlisten-tcp-ng = {relay.ng.ip}:2224\n")
+        relay.process.send_signal(signal.SIGHUP)
+        relay.says("needs a restart, of `hairpin supervise` for listeners: listen-tcp-ng")
+
+
 def test_without_a_state_directory_no_upgrade_is_begun(scene: Scene) -> None:
     address = scene.network.RELAY_ADDRESS
     daemon = Daemon(scene.network.relay, "--dataplane=memory", f"--interface={address}").ready()

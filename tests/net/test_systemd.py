@@ -100,6 +100,33 @@ def test_a_restart_keeps_and_a_stop_ends(network: Network, systemd: Systemd) -> 
     assert calls(systemd) == []
 
 
+def test_another_listener_takes_the_place_of_one_that_is_held(network: Network, systemd: Systemd) -> None:
+    systemd.systemctl("start", UNIT)
+    path = systemd.folder / "units" / UNIT
+    path.write_text(path.read_text().replace(":2223", ":2230"))
+    systemd.systemctl("daemon-reload")
+    systemd.systemctl("restart", UNIT)
+    with Proxy(network.proxy, Endpoint(network.RELAY_ADDRESS, 2230)) as proxy:
+        assert proxy.ask("ping")["result"] == "pong"
+    assert "2223" not in network.relay.run("ss", "-H", "-lun")
+    assert systemd.shows(UNIT, "NFileDescriptorStore") == "1"
+
+
+def test_the_sockets_of_a_socket_unit_are_taken(network: Network, systemd: Systemd) -> None:
+    relay = Endpoint(network.RELAY_ADDRESS, 2223)
+    (systemd.folder / "units" / "hairpin.socket").write_text(f"[Socket]\nListenDatagram={relay}\n")
+    systemd.systemctl("daemon-reload")
+    systemd.systemctl("start", "hairpin.socket")
+    with Proxy(network.proxy, relay) as proxy:
+        assert proxy.ask("ping")["result"] == "pong", "which has started the relay"
+        first = systemd.shows(UNIT, "MainPID")
+        assert systemd.shows(UNIT, "NFileDescriptorStore") == "0"
+        systemd.systemctl("restart", UNIT)
+        assert proxy.ask("ping")["result"] == "pong"
+        assert systemd.shows(UNIT, "MainPID") != first
+    assert "WARNING" not in (network.relay.folder / "relay.log").read_text()
+
+
 def test_options_that_are_not_understood_are_not_tried_again(network: Network, systemd: Systemd) -> None:
     path = systemd.folder / "units" / UNIT
     path.write_text(path.read_text().replace("--log-stderr", "--log-stderr --tos=loud"))

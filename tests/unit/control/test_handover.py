@@ -53,20 +53,20 @@ def test_sockets_are_matched_by_kind_and_address(opened: list[socket.socket]) ->
         Asked("listen-tcp-ng", stream.endpoint),
     ]
     found = match([first, second, stream], wanted)
-    assert found.sockets == {wanted[0]: second.socket, wanted[1]: first.socket, wanted[3]: stream.socket}
+    assert found.found == {wanted[0]: second, wanted[1]: first, wanted[3]: stream}
     assert found.left == []
 
 
 def test_a_name_says_which_option_a_socket_is_for(opened: list[socket.socket]) -> None:
     one, other = tcp(opened, "listen-http"), udp(opened, "listen-ng")
     wanted = [Asked("listen-tcp-ng", one.endpoint), Asked("listen-http", one.endpoint), Asked("listen-ng", FREE)]
-    assert match([one, other], wanted).sockets == {wanted[1]: one.socket, wanted[2]: other.socket}
+    assert match([one, other], wanted).found == {wanted[1]: one, wanted[2]: other}
 
 
 def test_what_a_relay_opened_itself_is_left_where_its_options_have_changed(opened: list[socket.socket]) -> None:
     one = udp(opened, "listen-ng")
     found = match([one], [Asked("listen-ng", Endpoint("127.0.0.9", 2223))])
-    assert (found.sockets, found.left) == ({}, [one])
+    assert (found.found, found.left) == ({}, [one])
 
 
 def test_a_socket_unit_with_another_address_is_an_error_in_words(opened: list[socket.socket]) -> None:
