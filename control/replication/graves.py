@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -27,7 +27,8 @@ class Graves:
 
     def __init__(self) -> None:
         self._by_call: dict[str, dict[str, _Grave]] = {}
-        self._order: deque[tuple[float, str, str]] = deque()
+        self._order: list[tuple[float, str, str]] = []
+        """A heap of what is to be forgotten when."""
 
     def __len__(self) -> int:
         return len(self._order)
@@ -40,11 +41,11 @@ class Graves:
         if before is not None:
             own, until = own or before.own, max(until, before.until)
         graves[incarnation] = _Grave(until, tombstone, own)
-        self._order.append((until, call_id, incarnation))
+        heapq.heappush(self._order, (until, call_id, incarnation))
         while len(graves) > MAX_ENDED:
             del graves[next(iter(graves))]
         while len(self._order) > LIMIT:
-            self._forget(self._order.popleft())
+            self._forget(heapq.heappop(self._order))
 
     def of(self, call_id: str) -> tuple[str, ...]:
         """Incarnations of a Call-ID that have ended."""
@@ -58,7 +59,7 @@ class Graves:
     def expire(self, now: float) -> None:
         """Forget what is over."""
         while self._order and self._order[0][0] <= now:
-            self._forget(self._order.popleft())
+            self._forget(heapq.heappop(self._order))
 
     def own(self) -> Iterator[Record]:
         """The tombstones that are to stand in this node's keyspace. A copy: calls may end meanwhile."""
