@@ -39,6 +39,7 @@ def announcer(
         _health(plane),
         keyspace=config.keyspace,
         partners=replicator if config.subscribe_keyspace else None,
+        blind=_blind(replicator),
         busy=_busy(plane, replicator),
         calls=lambda: len(registry),
         remains=None if folder is None else folder / REMAINS,
@@ -74,6 +75,14 @@ def _health(plane: Dataplane) -> Callable[[], str]:
     """XDP can say whether it is attached; the other planes forward as long as their process lives."""
     check: Callable[[], str] = getattr(plane, "health", str)
     return check
+
+
+def _blind(replicator: Replicator | None) -> Callable[[], bool]:
+    """Whether leases may be missing for Redis' sake alone."""
+    if replicator is None:
+        return lambda: False
+    keyspaces = (replicator.own, *replicator.partners.values())
+    return lambda: not all(one.reachable for one in keyspaces)
 
 
 def _busy(plane: Dataplane, replicator: Replicator | None) -> Callable[[str], int]:

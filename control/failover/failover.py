@@ -67,7 +67,8 @@ class Happening(NamedTuple):
 class Failover:
     """Announces `places` through `speaker`. `keyspace` names this node; `partners` is None where it has none.
 
-    `health` says why packets would not be forwarded here, or nothing; `busy` at how many ports of an address packets
+    `health` says why packets would not be forwarded here, or nothing; `blind` whether partners can be neither told nor
+    heard; `busy` at how many ports of an address packets
     came in the last second, -1 where nobody knows; `calls` how many calls are left to serve. `remains` is the file that
     keeps operators' orders over a restart.
     """
@@ -81,6 +82,7 @@ class Failover:
         *,
         keyspace: int = 0,
         partners: Partners | None = None,
+        blind: Callable[[], bool] = lambda: False,
         busy: Callable[[str], int] = lambda ip: -1,
         calls: Callable[[], int] = lambda: 0,
         remains: Path | None = None,
@@ -95,6 +97,7 @@ class Failover:
         self._health = health
         self._keyspace = keyspace
         self._partners = partners
+        self._blind = blind
         self._busy = busy
         self._calls = calls
         self._remains = remains
@@ -259,7 +262,8 @@ class Failover:
         behind = ""
         if self._partners is not None and not self._partners.in_sync(home):
             behind = f"not all calls of keyspace {home} are here"
-        return View(self._unwell, behind, self._partner(address.ip, leases), self._partners is None)
+        partner = self._partner(address.ip, leases)
+        return View(self._unwell, behind, partner, self._partners is None, self._blind())
 
     def _partner(self, ip: str, leases: Mapping[int, Lease]) -> str:
         lease = partner_of(ip, self._places[ip].home, self._keyspace, leases)

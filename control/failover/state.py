@@ -9,7 +9,8 @@ An own address is announced as primary, a partner's as backup. What counts, in t
 3. A route that does not stand comes when this relay is well and in step: where nobody else serves the address as soon
    as that has lasted for the grace, for what partners say may be on its way; else after the hold-off, which doubles
    with each withdrawal by rule 2 in the time of damping. A relay without partners waits for nothing.
-4. An own address that nobody serves comes after the hold-off even so, with an alarm.
+4. An own address that nobody serves comes after the hold-off even so, with an alarm; but not from a relay that is not
+   well while it cannot know what partners do: one of them may serve it, as when it was withdrawn.
 
 Overload is not among the inputs.
 """
@@ -70,6 +71,8 @@ class View(NamedTuple):
     """Who else lives, is well, announces it and has its calls; empty for nobody."""
     alone: bool = False
     """This relay has no partners."""
+    blind: bool = False
+    """What partners do cannot be known here: that none is seen says nothing."""
 
 
 class Address:
@@ -162,13 +165,14 @@ class Address:
         bare = -1.0 if self._bare_since is None else now - self._bare_since
         if self._well_since is not None:
             waited = now - self._well_since
-            if self.hurry or view.alone or min(bare, waited) >= limits.grace or waited >= hold:
+            unserved = min(bare, waited) >= limits.grace and not view.blind
+            if self.hurry or view.alone or unserved or waited >= hold:
                 self.why = "announced by order" if self.hurry else "well and in step"
                 return True
             self.why = f"well and in step, announced in {hold - waited:.0f} s if that lasts"
             return False
         self.why = f"not announced: {trouble}" + (f"; {view.partner} serves it" if view.partner else "")
-        if self.own and bare >= hold:
+        if self.own and bare >= hold and not (view.unwell and view.blind):
             self.why = self.alarm = f"{trouble}; announced even so, for no partner serves it"
             return True
         if bare >= limits.grace:

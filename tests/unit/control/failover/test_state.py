@@ -138,6 +138,20 @@ def test_a_route_withdrawn_for_bad_health_comes_back_when_the_partner_dies() -> 
     assert clock.until(sick, Role.PRIMARY) == pytest.approx(30, abs=1.0)
 
 
+def test_a_relay_that_is_not_well_and_sees_nothing_of_partners_leaves_an_address_to_them() -> None:
+    clock = standing()
+    sick = View(unwell="not attached")
+    clock.until(sick._replace(partner="relay2"), Role.NONE)
+    assert clock.run(sick._replace(blind=True), 1000.0) is Role.NONE
+    assert clock.address.alarm == "not attached; nobody announces it"
+    assert clock.until(sick, Role.PRIMARY) < 1
+
+
+def test_a_relay_that_sees_nothing_of_partners_keeps_to_the_hold_off() -> None:
+    assert Clock().until(View(blind=True), Role.PRIMARY) == pytest.approx(30, abs=1)
+    assert Clock().until(View(blind=True, behind="not compared yet"), Role.PRIMARY) == pytest.approx(30, abs=1)
+
+
 def test_what_was_found_announced_stays_while_calls_are_compared() -> None:
     for own, role in ((True, Role.PRIMARY), (False, Role.BACKUP)):
         clock = Clock(own, found=role)
