@@ -68,8 +68,8 @@ class Failover:
     """Announces `places` through `speaker`. `keyspace` names this node; `partners` is None where it has none.
 
     `health` says why packets would not be forwarded here, or nothing; `blind` whether what partners do cannot be known;
-    `busy` at how many ports of an address packets came in the last second, -1 where nobody knows; `calls` how many calls
-    are left to serve. `remains` is the file that keeps operators' orders over a restart.
+    `busy` at how many ports of an address packets came in the last second, -1 where nobody knows; `calls` how many are
+    left to serve. `remains` is the file that keeps operators' orders over a restart.
     """
 
     def __init__(
