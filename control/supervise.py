@@ -33,7 +33,9 @@ __all__ = ["Supervisor", "main", "pause"]
 log = logging.getLogger("hairpin")
 
 QUICK = 10.0
-"""Seconds: a relay that ends sooner has not got far."""
+"""Seconds: a relay that gives up sooner has not got far."""
+SUDDEN = 2.0
+"""Seconds: nor has one that dies of a signal sooner. Later deaths, however often, are made good for at once."""
 PATIENCE = 3
 """Quick ends in a row before pauses are made."""
 LONGEST_PAUSE = 30.0
@@ -166,7 +168,7 @@ class Supervisor:
         if self._ending or (self._upgrading and code == 0):
             log.log(logs.NOTICE, "supervisor: the relay has ended in order%s", "" if self._ending else ", next one")
             return
-        self._quick_ends = self._quick_ends + 1 if lived < QUICK else 0
+        self._quick_ends = self._quick_ends + 1 if lived < (QUICK if code >= 0 else SUDDEN) else 0
         how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
         again = f"in {wait:g} s, or at once on SIGHUP" if (wait := pause(self._quick_ends)) else "at once"
         log.error("supervisor: the relay (pid %d) ended by %s after %.1f s; again %s", self._pid, how, lived, again)
