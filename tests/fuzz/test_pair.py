@@ -263,4 +263,4 @@ def _rules(call: Call) -> dict[Endpoint, Rule]:
 
 
 TestPair = Pair.TestCase
-TestPair.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestPair.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
