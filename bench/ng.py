@@ -1,10 +1,12 @@
 """Server CPU of the control plane per call (offer, answer, delete), against Debian's rtpengine.
 
-    python -m bench.ng [--quick] [--rounds N] [--calls N]
-    python -m bench.ng --profile
+    python -m bench.ng [--replicated] [--quick] [--rounds N] [--calls N]
+    python -m bench.ng [--replicated] --profile
 
-Both relays delete at once and run on one core, the client on another; rounds alternate. A run with default settings is
-stored in bench/results/. The second form runs hairpin alone under cProfile and prints where its time goes.
+Both relays delete at once and run on one core, the client on another; rounds alternate. With --replicated both write
+their calls to a Redis of their own, hairpin to its journal as well, and hairpin takes part once more without either. A
+run with default settings is stored in bench/results/. The second form runs hairpin alone under cProfile and prints
+where its time goes.
 """
 
 from __future__ import annotations
@@ -16,16 +18,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, Self
 
 from bench.calls import FLAGS, Call, CommandFailed, make_calls
-from bench.processes import Memory
+from bench.processes import Memory, pin
 from bench.relays import Relay, hairpin, raise_file_limit, rtpengine
 from bench.report import ROOT, Report, progress, table
 from bench.stats import Summary, ratios, summarize
 from tests.lab import Host, Lab, LabError, give_address
+from tests.stores import RedisServer
+from tests.supervised import bpf_folder
 
 CLIENT_CORE, SERVER_CORE = 0, 1
 COMMANDS = ("offer", "answer", "delete")
@@ -35,6 +40,11 @@ SETTLE = 0.05
 CPU_TARGET, MEMORY_TARGET = 2 / 3, 1 / 2
 """Of what rtpengine takes."""
 _ROUTER, _RELAY = "10.98.0.1", "10.98.0.2"
+_REDIS = "--redis=127.0.0.1:6379/1"
+ALONE = "hairpin alone"
+"""The relay without journal and Redis, beside the one that has both."""
+MEMORY = "/dev/shm"
+"""Where state directories and logs are: no disk is measured."""
 
 
 class Network:
@@ -50,6 +60,12 @@ class Network:
         router.ip("address", "add", f"{_ROUTER}/24", "dev", "eth0")
         give_address(host, _RELAY, _ROUTER)
         return host
+
+    def redis(self, host: Host) -> None:
+        """A Redis of the host's own, on the client's core: what it costs is not the relay's."""
+        host.sysctl("ipv4/ip_local_port_range", "2224 9999")  # all above is reserved for media
+        server = RedisServer(host)
+        pin(int(server.ask("INFO", "server").partition("process_id:")[2].split()[0]), CLIENT_CORE)
 
     def __enter__(self) -> Self:
         self.lab.__enter__()
@@ -120,7 +136,8 @@ def show(report: Report) -> str:
     costs = {figure["relay"]: figure for figure in report.figures if figure.get("cpu_us")}
     sizes = {figure["relay"]: figure for figure in report.figures if "held_calls" in figure}
     rows = [_row(name, costs.get(name), size) for name, size in sizes.items()]
-    text = [report.heading(), LEGEND.format(**report.settings), "", table(HEAD, rows)]
+    text = [report.heading(), LEGEND.format(**report.settings), *([REPLICATED] if ALONE in sizes else [])]
+    text += ["", table(HEAD, rows)]
     if {"hairpin", "rtpengine"} <= costs.keys():
         ours, theirs = costs["hairpin"]["cpu_us"], costs["rtpengine"]["cpu_us"]
         text.append(_verdict("CPU per call", summarize(ratios(ours, theirs)), CPU_TARGET))
@@ -136,6 +153,7 @@ HEAD = ["relay", "CPU us/call", *(f"{name} us" for name in COMMANDS), "calls/s",
 LEGEND = """Server CPU of one call (offer, answer, delete), {in_flight} in flight; flags: {flags}.
 Medians and quartiles of {rounds} rounds of {calls} calls; each command's own cost is of one round more.
 Both relays delete at once; hairpin installs its rules in the kernel."""
+REPLICATED = "Both write their calls to Redis, and hairpin to its journal; hairpin alone does neither."
 
 
 def _row(name: str, cost: dict[str, Any] | None, size: dict[str, Any]) -> list[str]:
@@ -154,15 +172,14 @@ def _verdict(of: str, ratio: Summary, target: float) -> str:
 
 
 def compare(options: argparse.Namespace) -> int:
-    """Run both relays and print what they cost."""
+    """Run the relays and print what they cost."""
     settings = {"rounds": options.rounds, "calls": options.calls, "in_flight": 32, "commands": COMMANDS, "flags": FLAGS}
-    report = Report("ng", settings)
+    report = Report("ng-replicated" if options.replicated else "ng", settings)
     try:
-        with Network() as network, tempfile.TemporaryDirectory() as directory:
-            commands = {"hairpin": hairpin([_RELAY], "--delete-delay=0")}
-            commands["rtpengine"] = rtpengine(_RELAY, "--delete-delay=0")
-            report.settings |= {name: " ".join(command[1:]) for name, command in commands.items()}
-            relays = [started(network, name, command, Path(directory)) for name, command in commands.items()]
+        with Stage(options.replicated) as stage:
+            names = ["hairpin", "rtpengine", *([ALONE] if options.replicated else [])]
+            relays = [stage.start(name) for name in names]
+            report.settings |= {relay.name: " ".join(relay.command[1:]) for relay in relays}
             measure(relays, options.rounds, options.calls, report)
             report.complete = True
     except KeyboardInterrupt:
@@ -173,18 +190,44 @@ def compare(options: argparse.Namespace) -> int:
     return 0 if report.complete else 130
 
 
-def started(network: Network, name: str, command: Sequence[str], directory: Path) -> Relay:
-    """A relay on a host of its own, ready."""
-    relay = Relay(name, network.host(name), command, directory / f"{name}.log")
-    relay.start()
-    return relay
+class Stage:
+    """The network, and relays on hosts of their own, with Redis and journal where calls are `replicated`."""
+
+    def __init__(self, replicated: bool) -> None:
+        self._replicated = replicated
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._network = stack.enter_context(Network())
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY)))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *how: Any) -> None:
+        self._stack.close()
+
+    def start(self, name: str, profile: Path | None = None) -> Relay:
+        """A relay, ready."""
+        host = self._network.host(name.replace(" ", "-"))
+        more = ["--delete-delay=0"]
+        if self._replicated and name != ALONE:
+            self._network.redis(host)
+            more.append(_REDIS)
+            if name == "hairpin":
+                pins = self._stack.enter_context(bpf_folder(self.folder / "bpf"))
+                more += [f"--state-dir={self.folder}/state", f"--pin-dir={pins}"]
+        command = rtpengine(_RELAY, *more) if name == "rtpengine" else hairpin([_RELAY], *more, profile=profile)
+        relay = Relay(name, host, command, self.folder / f"{host.name}.log")
+        relay.start()
+        return relay
 
 
 def profile(options: argparse.Namespace) -> int:
     """Run hairpin under cProfile and print where the time of a call goes."""
-    with Network() as network, tempfile.TemporaryDirectory() as directory:
-        file = Path(directory) / "profile"
-        relay = started(network, "hairpin", hairpin([_RELAY], "--delete-delay=0", profile=file), Path(directory))
+    with Stage(options.replicated) as stage:
+        file = stage.folder / "profile"
+        relay = stage.start("hairpin", profile=file)
         relay.pin(SERVER_CORE)
         calls = options.calls * options.rounds
         cpu, _ = one_round(relay, make_calls(range(calls)))
@@ -210,6 +253,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.ng", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--replicated", action="store_true", help="with Redis for both, and hairpin's journal")
     parser.add_argument("--quick", action="store_true", help="fewer rounds")
     parser.add_argument("--rounds", type=int, help="alternating rounds (default 15, quick 5)")
     parser.add_argument("--calls", type=int, help="calls in a round (default 2000, quick 1000)")
