@@ -41,7 +41,7 @@ def announcer(
         partners=replicator if config.subscribe_keyspace else None,
         blind=_blind(replicator),
         busy=_busy(plane, replicator),
-        calls=lambda: len(registry),
+        calls=lambda: _left(registry),
         remains=None if folder is None else folder / REMAINS,
         clock=time.monotonic,
         unix=time.time,
@@ -75,6 +75,12 @@ def _health(plane: Dataplane) -> Callable[[], str]:
     """XDP can say whether it is attached; the other planes forward as long as their process lives."""
     check: Callable[[], str] = getattr(plane, "health", str)
     return check
+
+
+def _left(registry: Registry) -> int:
+    """Calls of this relay's own that are still served, in their delete delay, too."""
+    calls = registry.counts()
+    return calls["standing"] + calls["deleted"]
 
 
 def _blind(replicator: Replicator | None) -> Callable[[], bool]:

@@ -88,7 +88,8 @@ class Moves:
     def _drain(self, arguments: Arguments) -> Iterator[Any]:
         registry = self._registry
         registry.draining = True
-        who, left = arguments.get("operator"), len(registry)
+        calls = registry.counts()
+        who, left = arguments.get("operator"), calls["standing"] + calls["deleted"]
         log.warning("an operator (%s) drains the relay: new calls are refused; calls left: %d", who, left)
         yield {"addresses": self._announcer.drain(), **self._drained()}
 

@@ -26,8 +26,8 @@ def for_the_drain(path: Path, item: Mapping[str, Any]) -> dict[str, Any]:
     """
     told = ""
     drained: list[str] = []
-    while any(item["calls"].values()) and not drained:
-        if told != (told := f"calls left: {sum(item['calls'].values())}"):
+    while (left := _left(item)) and not drained:
+        if told != (told := f"calls left: {left}"):
             print(f"hairpin: {told}", file=sys.stderr, flush=True)
         time.sleep(LOOK)
         (item,) = ask(path, "status", {})
@@ -35,6 +35,12 @@ def for_the_drain(path: Path, item: Mapping[str, Any]) -> dict[str, Any]:
             raise Failed("the relay does not drain any more: it was told to resume, or started anew")
         drained = _drained(item)
     return {"draining": True, "calls": item["calls"], **({"drained": drained} if drained else {})}
+
+
+def _left(item: Mapping[str, Any]) -> int:
+    """Calls of the relay's own that stand, or are in their delete delay; those held ready are their owners' to end."""
+    calls: Mapping[str, int] = item["calls"]
+    return calls["standing"] + calls["deleted"]
 
 
 def _drained(item: Mapping[str, Any]) -> list[str]:

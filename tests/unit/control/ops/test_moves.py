@@ -211,11 +211,17 @@ def test_a_drain_is_over_when_all_own_addresses_are_withdrawn(
     serve: Serve, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("control.ops.waiting.LOOK", 0.01)
-    left = {"draining": True, "calls": {"standing": 2, "deleted": 0}}
+    left = {"draining": True, "calls": {"standing": 2, "deleted": 0, "ready": 5}}
     moved = {**left, "failover": status(row(role="none", order="drained"), row(own=False))}
     path, _ = serve([[left], [{**left, "failover": status(row(order="drain"))}], [moved]])
     assert cli.main(["drain", "--wait", f"--socket={path}"]) == cli.DONE
     assert "drained" in capsys.readouterr().out
+
+
+def test_a_drain_does_not_wait_for_calls_that_are_held_ready(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+    path, _ = serve([[{"draining": True, "calls": {"standing": 0, "deleted": 0, "ready": 5}}]])
+    assert cli.main(["drain", "--wait", f"--socket={path}"]) == cli.DONE
+    assert "0 standing" in capsys.readouterr().out
 
 
 # -- as text
