@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,51 @@ def test_sockets_come_back_with_what_was_learned(scene: Scene, agent: Agent) -> 
         until(lambda: min(talk.heard()) > max(before) + 25)
         assert set(talk.callee.tos) == {EF}
         assert {one["observed"] for one in streams_of(relay, "nated") if one["packets"]} >= {str(talk.caller.local)}
+
+
+def test_offers_that_are_repeated_over_deaths_make_each_call_once(scene: Scene, asking: Asking) -> None:
+    """A proxy repeats what is not answered in time, as Kamailio does: every reply is the first one's."""
+    with scene.supervised() as relay:
+        persistent = Persistent(asking.socket)
+        for number in range(300):
+            persistent.ask(f"k{number}", offer(f"k{number}", f"call-{number}"))
+            if number in (100, 200):
+                relay.kill()
+            persistent.listen(0.02)
+        until(lambda: persistent.listen(0.05) == 300, 20)
+        assert all(b"6:result2:ok" in reply for reply in persistent.replies.values())
+        assert persistent.unlike == 0
+        until(lambda: len(relay.call_ids()) == 300, 20)
+        ports = [rule["local"] for rule in relay.operator("rules")]
+        assert len(ports) == len(set(ports)) == 300 * 4
+
+
+@dataclass
+class Persistent:
+    """Sends each request again every half second until it is answered."""
+
+    socket: socket.socket
+    waiting: dict[str, tuple[bytes, float]] = field(default_factory=dict)
+    replies: dict[str, bytes] = field(default_factory=dict)
+    unlike: int = 0
+    """Replies to a repeat that were not the first one's."""
+
+    def ask(self, cookie: str, one: bytes) -> None:
+        self.socket.send(one)
+        self.waiting[cookie] = one, time.monotonic() + 0.5
+
+    def listen(self, seconds: float) -> int:
+        """Take replies for a while; returns how many requests are answered."""
+        until = time.monotonic() + seconds
+        while select.select([self.socket], [], [], max(until - time.monotonic(), 0))[0]:
+            reply = self.socket.recv(65535)
+            cookie = reply.partition(b" ")[0].decode()
+            self.waiting.pop(cookie, None)
+            self.unlike += self.replies.setdefault(cookie, reply) != reply
+        for cookie, (one, due) in list(self.waiting.items()):
+            if time.monotonic() > due:
+                self.ask(cookie, one)
+        return len(self.replies)
 
 
 @pytest.mark.parametrize("plane", PLANES)
