@@ -35,7 +35,7 @@ def main(arguments: Sequence[str], default_file: Path = DEFAULT_FILE) -> int:
         for problem in error.problems:
             print(f"hairpin: {problem}", file=sys.stderr)
         return USAGE
-    logging.disable()  # what is wrong with a journal that goes is of no interest
+    logging.getLogger().addHandler(logging.NullHandler())  # what is wrong with a journal that goes is of no interest
     try:
         said = flush(config, FORCE in arguments)
     except (HairpinError, OSError) as error:
