@@ -72,7 +72,7 @@ class Subscriber(Side):
         self._elsewhere = False
         """Whether to try the master next in the place of what is to be read, which failed."""
         self._data = ""
-        """Which history of data the server had when it was last looked at."""
+        """Which history of data the server had when it was last looked at, empty before the first look of a session."""
 
     def status(self) -> dict[str, Any]:
         return super().status() | {
@@ -90,7 +90,7 @@ class Subscriber(Side):
         try:
             for link in links:
                 await link.open()
-            self._heard = {keyspace: Heard() for keyspace in self.settings.partners}
+            self._heard, self._data = {keyspace: Heard() for keyspace in self.settings.partners}, ""
             self.warn(await ensure_events(values))
             await self._subscribe(news)
             await self._look(values)
