@@ -98,7 +98,7 @@ class Outbound:
         """Journal word of what ended lately, where Redis is not told."""
         while self._fresh and self._fresh[0][0] < self._clock() - UNCERTAIN:
             self._fresh.popleft()
-        if self._shelf is None or self._own.reachable:
+        if self._shelf is None or (self._own.reachable and self._held is None):
             return
         for _, call_id, data in self._fresh:
             if call_id not in self._living:

@@ -503,6 +503,17 @@ def test_an_end_that_redis_could_not_be_told_survives_a_crash() -> None:
     assert world.journals[1].records == {}
 
 
+def test_an_end_before_the_first_comparison_survives_a_crash() -> None:
+    world = pair()
+    world.crash(1)
+    world.start(1)
+    world.hang_up(1, "c1")
+    world.crash(1)
+    world.start(1)
+    world.run(SETTLED)
+    assert gone(world)
+
+
 def test_calls_of_a_partner_survive_a_restart_without_redis() -> None:
     world = pair()
     world.crash(2)
