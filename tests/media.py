@@ -32,6 +32,8 @@ REPORT_PERIOD = 0.5
 """Seconds between RTCP packets: more often than RFC 3550 section 6.2 asks for, so that short calls have some."""
 NTP_EPOCH = 2_208_988_800
 RECEIVE_BUFFER = 1 << 20
+SO_TIMESTAMPNS = 35
+"""Of asm-generic/socket.h: the kernel says with each datagram when it came."""
 
 Schedule = list[tuple[float, int]]
 """When to send which packet: (seconds from the start, index), sorted."""
@@ -46,14 +48,17 @@ class Received:
     """Extended sequence numbers."""
     highest: int = -1
     reordered: int = 0
+    arrivals: list[tuple[float, int]] = field(default_factory=list)
+    """When each packet reached the host, in Unix seconds of its kernel, and its extended sequence number."""
 
-    def add(self, sequence: int) -> None:
+    def add(self, sequence: int, at: float = 0.0) -> None:
         self.packets += 1
         extended = sequence if self.highest < 0 else extend(sequence, self.highest)
         if extended not in self.sequences and extended < self.highest:
             self.reordered += 1
         self.highest = max(self.highest, extended)
         self.sequences.add(extended)
+        self.arrivals.append((at, extended))
 
     @property
     def duplicates(self) -> int:
@@ -79,6 +84,8 @@ class Party:
     remote_rtcp: Endpoint | None = None
     rtp_sent: int = 0
     rtcp_sent: int = 0
+    sent_at: dict[int, float] = field(default_factory=dict)
+    """When the RTP packet of an index was sent, in Unix seconds."""
     refused: int = 0
     """Sends that the kernel refused, an ICMP unreachable among them."""
     received: dict[int, Received] = field(default_factory=dict)
@@ -122,12 +129,12 @@ class Party:
         lost = max(0, stream.highest - min(stream.sequences) + 1 - stream.packets) & 0xFFFFFF
         return struct.pack("!IIIIII", ssrc, lost, stream.highest & 0xFFFFFFFF, 0, 0, 0)
 
-    def take_rtp(self, data: bytes, source: Endpoint) -> None:
+    def take_rtp(self, data: bytes, source: Endpoint, at: float) -> None:
         if len(data) < 12 or data[0] >> 6 != 2:
             self.strange += 1
             return
         sequence, ssrc = struct.unpack_from("!H4xI", data, 2)
-        self.received.setdefault(ssrc, Received()).add(sequence)
+        self.received.setdefault(ssrc, Received()).add(sequence, at)
         self.sources[source] += 1
 
     def take_rtcp(self, data: bytes) -> None:
@@ -157,6 +164,7 @@ def open_party(host: Host, address: str, port: int, source: random.Random, tos: 
         opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         opened.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+        opened.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         opened.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
         opened.setblocking(False)
         opened.bind((address, number))
@@ -267,12 +275,14 @@ class Agent:
     @staticmethod
     def _receive(party: Party, opened: socket.socket) -> None:
         try:
-            data, ancillary, _, (ip, port) = opened.recvmsg(2048, 64)
+            data, ancillary, _, (ip, port) = opened.recvmsg(2048, 128)
         except (BlockingIOError, ConnectionRefusedError):
             return
         party.tos.update(value[0] for level, kind, value in ancillary if (level, kind) == (0, socket.IP_TOS))
         if opened is party.rtp:
-            party.take_rtp(data, Endpoint(ip, port))
+            stamps = (struct.unpack("qq", value) for _, kind, value in ancillary if kind == SO_TIMESTAMPNS)
+            seconds, nanoseconds = next(stamps)
+            party.take_rtp(data, Endpoint(ip, port), seconds + nanoseconds / 1e9)
         else:
             party.take_rtcp(data)
 
@@ -280,7 +290,9 @@ class Agent:
         end = start + schedule[-1][0]
 
         def send(position: int) -> None:
-            self._send(party, party.rtp, party.packet(schedule[position][1]), party.remote_rtp)
+            index = schedule[position][1]
+            party.sent_at.setdefault(index, time.time())
+            self._send(party, party.rtp, party.packet(index), party.remote_rtp)
             if position + 1 < len(schedule):
                 self._at(start + schedule[position + 1][0], lambda: send(position + 1))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from relay.types import Endpoint
 from tests.lab import Host, LabError, Network
 from tests.media import PERIOD, Agent, Party, Schedule, open_party, steady
+from tests.pair import PairNetwork
 from tests.peers import kamailio_log
 
 SCENARIOS = Path(__file__).parent / "scenarios"
@@ -49,7 +50,7 @@ class Telephones:
 
     def __init__(
         self,
-        network: Network,
+        network: Network | PairNetwork,
         *,
         calls: int,
         seconds: float,
@@ -101,6 +102,7 @@ class Telephones:
 
     def _start(self, side: Side, scenario: str, *argv: str) -> None:
         name = side.host.folder / side.name
+        name.with_suffix(".log").unlink(missing_ok=True)
         process = side.host.start(
             *("sipp", *argv, "-sf", str(SCENARIOS / f"{scenario}.xml"), "-inf", f"{name}.csv", "-nostdin"),
             *("-i", side.address, "-p", "5060", "-timeout", f"{self.patience:.0f}", "-timeout_error"),
@@ -158,6 +160,10 @@ class Telephones:
     def _errors(self, side: Side) -> str:
         errors = side.host.folder / f"{side.name}.errors"
         return errors.read_text()[:2000] if errors.exists() else "it wrote no errors"
+
+    def talking(self) -> bool:
+        """Whether all calls stand; to be asked between two looks of `follow`."""
+        return len(self.caller.calls) == len(self.callee.calls) == self.calls
 
     def pairs(self) -> list[tuple[Party, Party]]:
         """The caller and the callee of each call that was set up on both sides."""
