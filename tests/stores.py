@@ -21,7 +21,7 @@ T = TypeVar("T")
 SAMPLES = Path(__file__).parents[1] / "deploy" / "redis"
 PATIENCE = 20.0
 """Seconds for a server to do what it was told, on a machine that is busy with other things."""
-_OURS = ("bind", "port", "sentinel monitor")
+_OURS = ("bind", "port", "dir", "sentinel monitor")
 """Settings of the samples that name places."""
 
 

@@ -33,7 +33,7 @@ mount -t sysfs sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
 mount -t tmpfs tmpfs /run
-mount --bind {folder}/passwd /etc/passwd
+{mounts}
 export container=lab SYSTEMD_UNIT_PATH={folder}/units
 exec /lib/systemd/systemd --system --unit=multi-user.target --log-target=console --show-status=0
 '
@@ -41,16 +41,32 @@ exec /lib/systemd/systemd --system --unit=multi-user.target --log-target=console
 
 
 class Systemd:
-    """A host's own systemd. `units` are their text by name, `users` are made known. Use it as a context manager."""
+    """A host's own systemd. `units` are their text by name, `users` are made known. Use it as a context manager.
 
-    def __init__(self, host: Host, units: dict[str, str], users: tuple[str, ...] = ()) -> None:
+    Files of the folders `own` are the host's own to change, and /etc/systemd/system with them. `also` is shell that
+    mounts more.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        units: dict[str, str],
+        users: tuple[str, ...] = (),
+        own: tuple[str, ...] = (),
+        also: str = "",
+    ) -> None:
         self.host = host
         self.folder = host.folder / "systemd"
         self.log = self.folder / "console.log"
         self._group = _control_groups() / f"{host.namespace}"
         self._write(units, users)
         self._group.mkdir()
-        boot = BOOT.format(group=self._group, folder=self.folder)
+        mounts = [self._overlay(one) for one in own]
+        if own:
+            mounts.append(f"mount --bind {self.folder}/units /etc/systemd/system")
+        if users:
+            mounts.append(f"mount --bind {self.folder}/passwd /etc/passwd")
+        boot = BOOT.format(group=self._group, folder=self.folder, mounts="\n".join((*mounts, also)))
         with self.log.open("w") as log:
             self._process = host.start("sh", "-c", boot, stdout=log, stderr=log)
         try:
@@ -72,6 +88,14 @@ class Systemd:
         (self.folder / "passwd").write_text(Path("/etc/passwd").read_text() + "".join(known))
         for part in (self.folder, *self.folder.parents[:2]):
             part.chmod(0o755)
+
+    def _overlay(self, folder: str) -> str:
+        """What mounts a folder of the host's own over one of this machine's, with all that is in that."""
+        layers = [self.folder / kind / folder.strip("/") for kind in ("changed", "work")]
+        for layer in layers:
+            layer.mkdir(parents=True)
+        changed, work = layers
+        return f"mount -t overlay overlay -o lowerdir={folder},upperdir={changed},workdir={work} {folder}"
 
     def _first_process(self) -> int:
         """The number of what is process 1 in there, by this machine's count."""
