@@ -70,6 +70,8 @@ class Restoring:
         self._over: Final = over
         self._ended: Final = ended
         self._waiting = dict.fromkeys(journal.standing())
+        self._kept: dict[str, list[Endpoint]] = {}
+        """Ports of what could not be restored."""
         self._named: set[str] = set()
         self._began = 0.0
         self._next: asyncio.Handle | None = None
@@ -77,7 +79,7 @@ class Restoring:
     def hold(self) -> int:
         """Keep the ports of all that is to be restored from being drawn; returns how many are in force."""
         inherited = self._registry.plane.inherited()
-        self._registry.hold(inherited or self._ports(self._waiting))
+        self._registry.hold(inherited or [end for call_id in self._waiting for end in self._ports(call_id)])
         return len(inherited)
 
     def start(self) -> None:
@@ -118,6 +120,7 @@ class Restoring:
         except Exception as error:
             self._fail(call_id, f"a fault of the relay's own: {error!r}")
             return False
+        self._kept.pop(call_id, None)
         self._journal.settle(call_id)
         return standing
 
@@ -149,6 +152,8 @@ class Restoring:
 
     def _fail(self, call_id: str, reason: str) -> None:
         self.unrestored[call_id] = reason
+        if call_id not in self._kept:
+            self._kept[call_id] = self._ports(call_id)
         if reason not in self._named and len(self._named) < NAMED:
             self._named.add(reason)
             log.error("call %s is not restored: %s; its record is kept, and tried again", call_id, reason)
@@ -168,7 +173,7 @@ class Restoring:
 
     def _finish(self) -> None:
         """All that could be restored is."""
-        kept = self._ports(self.unrestored)
+        kept = [end for ends in self._kept.values() for end in ends]
         pairs = {(end.ip, end.port & ~1) for end in kept}
         inherited = self._registry.plane.inherited()
         self._remove([end for end in inherited if (end.ip, end.port & ~1) not in pairs], kept)
@@ -184,8 +189,12 @@ class Restoring:
             log.log(NOTICE, text, self.restored, seconds, len(self.unrestored), inherited)
 
     def _remove(self, leftovers: list[Endpoint], kept: list[Endpoint]) -> None:
-        """Take what is in force without a call out of force, piece by piece; then ports may be drawn but those kept."""
-        self._registry.plane.remove(leftovers[:REMOVED], 0.0)
+        """Take what is in force without a call out of force, piece by piece; then ports may be drawn but those kept.
+
+        Calls that partners hand over meanwhile may have some of these ports.
+        """
+        piece = [local for local in leftovers[:REMOVED] if self._registry.owner(local) is None]
+        self._registry.plane.remove(piece, 0.0)
         if len(leftovers) > REMOVED:
             self._loop.call_soon(self._remove, leftovers[REMOVED:], kept)
             return
@@ -196,13 +205,10 @@ class Restoring:
         self._waiting = dict.fromkeys(islice(self.unrestored, RETRIED))
         self._slice()
 
-    def _ports(self, call_ids: dict[str, Any]) -> list[Endpoint]:
-        """The ports in the records of some calls, as far as these can be read."""
-        found: list[Endpoint] = []
-        for call_id in call_ids:
-            try:
-                data = self._journal.record(call_id)
-                found += snapshot.ports(decode(data).body) if data is not None else []
-            except HairpinError:
-                continue
-        return found
+    def _ports(self, call_id: str) -> list[Endpoint]:
+        """The ports in the record of a call, as far as it can be read."""
+        try:
+            data = self._journal.record(call_id)
+            return snapshot.ports(decode(data).body) if data is not None else []
+        except HairpinError:
+            return []

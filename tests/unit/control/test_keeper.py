@@ -28,6 +28,7 @@ from relay.interfaces import Interfaces
 from relay.ports import Interface, PortPool
 from relay.types import Endpoint
 from tests.calls import ALICE, BOB, HOST, PROXY, Stage, sdp
+from tests.keeping import copied
 
 UNIX = 1_700_000_000.0
 
@@ -285,6 +286,27 @@ def test_no_port_is_drawn_before_all_that_is_left_is_removed(tmp_path: Path) -> 
                 process.stage.offer(call_id="a")
         assert process.stage.plane.inherited() == []
         process.die()
+
+    run(scenario())
+
+
+def test_a_call_that_comes_while_what_is_left_is_removed_keeps_its_rules(tmp_path: Path) -> None:
+    """Partners hand calls over as soon as all of the journal stand, on ports that are still to be cleared."""
+
+    async def scenario() -> None:
+        first = await node(tmp_path / "first")
+        first.stage.offer(call_id="a")
+        rules = first.stage.plane.rules()
+        first.die()
+        stray = [Endpoint(HOST, port) for port in range(31000, 31000 + 600)]
+        second = await node(tmp_path / "second", left=[*stray, *rules])
+        second.keeper.start()
+        await second.keeper.restored()
+        copied(first.stage, second.stage, "a")
+        await until(lambda: second.stage.plane.inherited() == [])
+        assert second.stage.plane.rules() == rules
+        second.stage.check()
+        second.die()
 
     run(scenario())
 
