@@ -1,4 +1,4 @@
-"""deploy/PAIR.md as it stands there: its commands on hosts with systemd of their own, and then what it says is to be seen.
+"""deploy/PAIR.md as it stands: its commands on hosts with systemd of their own, and what is to be seen by it then.
 
 Not run are apt-get and pip, whose packages this machine has.
 """
@@ -29,6 +29,8 @@ GUIDE = (ROOT / "deploy/PAIR.md").read_text()
 ADDRESSES = {"router": "192.0.2.1", "proxy": "192.0.2.10", "relay1": "192.0.2.11", "relay2": "192.0.2.12"}
 RELAYS = ("relay1", "relay2")
 SERVICE = "198.51.100.1"
+HOLD_OFF = 3
+"""Seconds; nobody waits for half a minute here."""
 OWN_FOLDERS = ("/etc", "/opt", "/usr/bin", "/usr/lib", "/var/lib")
 CHECKOUT = f"mkdir -p /opt/hairpin && mount --bind {ROOT} /opt/hairpin"
 UNITS = {"router": ("bird",), "proxy": ("redis-server", "redis-sentinel")}
@@ -49,11 +51,11 @@ class Site:
         self.hosts = {name: lab.host(name) for name in ADDRESSES}
         _wire(lab, self.hosts)
         self._systemds = {name: stack.enter_context(_boot(name, host)) for name, host in self.hosts.items()}
-        self._told = {name: "cd /opt/hairpin\n" for name in ADDRESSES}
+        self._told = dict.fromkeys(ADDRESSES, "cd /opt/hairpin\n")
 
     def run(self, name: str, script: str) -> str:
         """Run a script in bash on a host, with the variables that were set before. Raises LabError where it fails."""
-        if re.fullmatch(r"(\w+=\S+\s*)+", script):
+        if re.fullmatch(r"(\w+=\S+\s+)+", script):
             self._told[name] += script
             return ""
         systemd = self._systemds[name]
@@ -116,6 +118,8 @@ def site() -> Iterator[Site]:
     with Lab() as lab, ExitStack() as stack:
         site = Site(lab, stack)
         site.follow(1, 2, 3, 4, 5, 6, 7)
+        for name in RELAYS:
+            site.run(name, f"echo hold-off = {HOLD_OFF} >>/etc/hairpin/hairpin.conf; systemctl reload hairpin")
         yield site
 
 
@@ -144,7 +148,7 @@ def test_what_it_says_to_try(site: Site) -> None:
     for way in ("systemctl kill --signal=KILL hairpin", "systemctl restart hairpin"):
         before = site.status("relay1")["pid"]
         site.run("relay1", way)
-        eventually(lambda: _restarted(site, before), f"a relay after {way}")
+        eventually(lambda before=before: _restarted(site, before), f"a relay after {way}")
         assert site.calls("relay1") == ["kept"]
         assert relay1 in site.at()
 

@@ -1,14 +1,17 @@
-"""What the documents name is there: options, commands, files, modules and numbers."""
+"""What the documents name is there: options, commands, files, modules, numbers, and what the relay says."""
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from control.config import options
 from control.config.foreign import FOREIGN
+from control.config.load import examine
 from control.ng import rtppflags, stream, web
 from control.ops.cli import COMMANDS
 from control.sdp.parse import MAX_FORMATS, MAX_LINES, MAX_MEDIA, MAX_SIZE
@@ -17,14 +20,15 @@ from relay.dataplane import abi
 from relay.registry import MAX_BRANCHES
 
 ROOT = Path(__file__).parents[2]
-PATHS = sorted([*ROOT.glob("*.md"), ROOT / "bench/README.md"])
+PATHS = sorted([*ROOT.glob("*.md"), ROOT / "bench/README.md", ROOT / "deploy/PAIR.md"])
 DOCUMENTS = {str(path.relative_to(ROOT)): path.read_text() for path in PATHS}
 FLAGS, HOUSE = DOCUMENTS["FLAGS.md"], DOCUMENTS["ARCHITECTURE.md"]
 ELSEWHERE = {
-    *("config-file", "config-section", "json", "wait", "force", "patience", "quick", "rate", "against", "profile")
+    *("config-file", "config-section", "json", "wait", "force", "patience", "quick", "rate", "against", "profile"),
+    *("now", "signal", "no-auth-warning"),
 }
-"""Options that are not of the table: of `hairpin run` itself, of the operators' commands, and of the benches."""
-WORDS = {*COMMANDS, "run", "check-config", "version", "help"}
+"""Options that are not of the table: of `hairpin run` itself, of operators' commands, of benches, of other programs."""
+WORDS = {*COMMANDS, "run", "supervise", "flush", "check-config", "version", "help"}
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
@@ -70,6 +74,42 @@ def test_every_module_and_header_has_its_place_in_the_house(folder: str, suffix:
 def test_limits_are_those_of_the_code(row: str, numbers: tuple[int, ...]) -> None:
     (line,) = re.findall(rf"^\| {row} \| (.*) \|$", FLAGS, re.MULTILINE)
     assert [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", line)] == list(numbers)
+
+
+def said() -> Iterator[str]:
+    """All that the code may say, with … for what is filled in."""
+    for path in (path for folder in ("relay", "control") for path in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.sub(r"%[sd]|%\.0f|\{\}", "…", node.value)
+
+
+def test_the_runbook_has_what_the_relay_says() -> None:
+    _, _, runbook = DOCUMENTS["deploy/PAIR.md"].partition("## Runbook")
+    cells = re.findall(r"^\| (`.*?`) \|", runbook, re.MULTILINE)
+    told = [text for cell in cells for text in re.findall("`(.*?)`", cell)]
+    texts = list(said())
+    assert len(told) > 30
+    assert [text for text in told if not all(_is_said(part, texts) for part in re.split(r" ?… ?", text))] == []
+
+
+def _is_said(part: str, texts: list[str]) -> bool:
+    return any(part in text for text in texts)
+
+
+def test_samples_of_a_pair_are_mirror_images() -> None:
+    one, other = (examine([f"--config-file={ROOT}/deploy/pair/relay{number}.conf"]) for number in (1, 2))
+    assert one.warnings == other.warnings == []
+    assert one.config.subscribe_keyspace == (other.config.keyspace,)
+    assert other.config.subscribe_keyspace == (one.config.keyspace,)
+    assert {given.address: given.keyspace for given in one.config.interface} == {"198.51.100.1": -1, "198.51.100.2": 2}
+    assert {given.address: given.keyspace for given in other.config.interface} == {
+        "198.51.100.2": -1,
+        "198.51.100.1": 1,
+    }
+    assert one.config.redis_sentinel == other.config.redis_sentinel != ()
 
 
 def test_bound_of_a_string_of_flags_is_that_of_the_code() -> None:
