@@ -4,8 +4,9 @@ All that changes in one turn of the loop is handed over at its end. What changes
 milliseconds, waits for the next hand-over, where of several records of a call only the last is left. So there is one
 batch under way at any time, and memory is bounded by the calls there are.
 
-A reply waits for the batch that holds what its command changed, `patience` seconds at most. If the thread takes longer
-or cannot write, replies pass at once until it can again; what they leave behind is written then.
+A reply waits for the batch that holds what its command changed, until the thread has had one for `patience` seconds. If
+it takes longer or cannot write, replies pass at once until it can again; what they leave behind is written then. How
+long the loop was busy with other commands does not count: a burst of them says nothing of the thread.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Journal:
     """
 
     def __init__(self, files: Files, loop: asyncio.AbstractEventLoop, patience: float = 0.02) -> None:
-        """`patience`: seconds that a reply waits at most."""
+        """`patience`: seconds that replies wait for the thread at most."""
         self.patience = patience
         self.kept = 0
         self.unjournalled = 0
@@ -80,9 +81,9 @@ class Journal:
         """The batch under way takes longer than patience lasts."""
         self._stuck = False
         """The log has it that the thread does not answer."""
-        self._waiting: deque[tuple[int, float, Callable[[], None]]] = deque()
+        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self._handing: asyncio.Handle | None = None
-        self._watch: asyncio.TimerHandle | None = None
+        self._watch: asyncio.Handle | None = None
         self._writer: Writer | None = Writer(files, loop, self._written)
 
     @classmethod
@@ -192,16 +193,14 @@ class Journal:
             self.unjournalled += 1
             send()
         else:
-            due = self._loop.time() + self.patience
-            self._waiting.append((self._given + bool(self._batch), due, send))
-            if self._watch is None:
-                self._watch = self._loop.call_at(due, self._look)
+            self._waiting.append((self._given + bool(self._batch), send))
+            self._be_patient()
 
     # -- to the thread and back
 
     def _plan(self) -> None:
         if self._handing is None and self._flight is None and self._writer is not None and not self.failing:
-            wait = self._gave + GAP - self._loop.time()
+            wait = self._gave + GAP - time.monotonic()
             later = self._loop.call_soon if wait <= 0 else partial(self._loop.call_later, wait)
             self._handing = later(self._hand_over)
 
@@ -210,8 +209,11 @@ class Journal:
         if self._batch and self._flight is None and self._writer is not None:
             self._flight, self._batch = self._batch, Batch()
             self._given += 1
-            self._gave = self._loop.time()
+            self._gave = time.monotonic()
             self._writer.hand(self._flight)
+            self._be_patient()
+        elif self._flight is None:
+            self._release(self._given + 1)  # what they waited for has ended before it was written
 
     def _written(self, failed: str) -> None:
         """The thread has done its batch, or failed to, with nothing of the calls written."""
@@ -244,16 +246,27 @@ class Journal:
         """Let the replies go that wait for this batch or an earlier one."""
         waiting = self._waiting
         while waiting and waiting[0][0] <= number:
-            _pass(waiting.popleft()[2])
+            _pass(waiting.popleft()[1])
+
+    def _be_patient(self) -> None:
+        """Watch the thread while replies wait for it."""
+        if self._watch is None and self._waiting and self._flight is not None:
+            left = self._gave + self.patience - time.monotonic()
+            # What the thread may have said while the loop was busy is heard first.
+            if left > 0:
+                self._watch = self._loop.call_later(left, self._look)
+            else:
+                self._watch = self._loop.call_soon(self._give_up, self._given)
 
     def _look(self) -> None:
-        """Patience may be over."""
         self._watch = None
-        if not self._waiting:
-            return
-        now, due = self._loop.time(), self._waiting[0][1]
-        if now < due:
-            self._watch = self._loop.call_at(due, self._look)
+        self._be_patient()
+
+    def _give_up(self, number: int) -> None:
+        """Patience with a batch is over."""
+        self._watch = None
+        if self._flight is None or self._given != number or not self._waiting:
+            self._be_patient()
             return
         self._late = True
         self.unjournalled += len(self._waiting)

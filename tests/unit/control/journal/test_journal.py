@@ -189,6 +189,46 @@ def test_patience_ends_and_what_was_late_is_written_all_the_same() -> None:
     run(scenario())
 
 
+def test_a_busy_loop_is_no_slow_thread() -> None:
+    """Commands that come in a burst are answered in one turn, which takes longer than patience lasts."""
+
+    async def scenario() -> None:
+        files, left = Slow(), list[str]()
+        files.go.set()
+        journal = over(files, patience=0.02)
+        for name in ("a", "b", "c"):
+            journal.put(name, b"1")
+            journal.after(partial(left.append, name))
+            time.sleep(0.03)  # noqa: ASYNC251, so it is when commands are answered
+        await until(lambda: len(left) == 3)
+        files.go.clear()
+        journal.put("d", b"1")
+        journal.after(partial(left.append, "d"))
+        await asyncio.to_thread(lambda: [files.began.acquire() for _ in range(2)])
+        files.go.set()
+        time.sleep(0.05)  # noqa: ASYNC251
+        await until(lambda: len(left) == 4)
+        assert (left, journal.unjournalled) == (["a", "b", "c", "d"], 0)
+        journal.close()
+
+    run(scenario())
+
+
+def test_a_reply_does_not_wait_for_what_ended_before_it_was_written() -> None:
+    async def scenario() -> None:
+        files, left = Slow(), list[str]()
+        journal = over(files)
+        journal.put("a", b"1")
+        journal.after(partial(left.append, "offer"))
+        journal.drop("a")
+        journal.after(partial(left.append, "delete"))
+        await until(lambda: "offer" in left)
+        assert journal.unjournalled == 0
+        journal.close()
+
+    run(scenario())
+
+
 def test_a_thread_that_hangs_is_told_of_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(journal_module, "STUCK", 0.05)
 
