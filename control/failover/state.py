@@ -108,9 +108,9 @@ class Address:
         self._bare_since = None if view.partner else self._bare_since if self._bare_since is not None else now
         before, self.alarm = self.role, ""
         self.role = self._decided(view, now, limits)
+        self.hurry = self.hurry and self.role is Role.NONE
         if self.role is not before:
             self.since = now
-            self.hurry = self.hurry and self.role is Role.NONE
         return self.role is not before
 
     def hold(self, now: float, limits: Limits) -> float:

@@ -186,6 +186,14 @@ def test_an_operator_announces_without_a_hold_off() -> None:
     assert clock.until(COVERED, Role.PRIMARY) > 20  # the hurry was for once
 
 
+def test_to_announce_what_is_announced_shortens_no_hold_off_later_on() -> None:
+    clock = standing()
+    clock.address.hurry = True
+    clock.run(COVERED, 3600.0)
+    clock.until(COVERED._replace(unwell="not attached"), Role.NONE)
+    assert clock.until(COVERED, Role.PRIMARY) > 20
+
+
 def test_force_announces_whatever_health_says() -> None:
     clock = Clock()
     clock.address.order = Order.FORCE
