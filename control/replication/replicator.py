@@ -119,9 +119,12 @@ class Replicator:
         return {key: one.lease for key, one in self.partners.items() if one.lease is not None and one.lives(now, lease)}
 
     def in_sync(self, keyspace: int) -> bool:
-        """Whether all calls of a keyspace are here, as far as can be known. It stands while Redis is away."""
+        """Whether all calls of a keyspace are here, as far as can be known. It stands while Redis is away.
+
+        Calls of its addresses may be anybody's by now: who was never compared may own them.
+        """
         found = self._keyspace(keyspace)
-        return found is not None and found.doubt(self._clock()) is None
+        return found is not None and self._asked and found.doubt(self._clock()) is None
 
     @property
     def ready(self) -> bool:
@@ -129,8 +132,11 @@ class Replicator:
 
         A node that lost its memory would draw ports again that a partner's copy of a call still has.
         """
-        asked = all(one.compared is not None for one in (self.own, *self.partners.values()))
-        return asked or self._clock() - self._started > READY
+        return self._asked or self._clock() - self._started > READY
+
+    @property
+    def _asked(self) -> bool:
+        return all(one.compared is not None for one in (self.own, *self.partners.values()))
 
     def serving(self, ip: str) -> bool:
         """Whether packets of an address come here, or where none come at all, whether it is this node's own."""
@@ -208,7 +214,7 @@ class Replicator:
             self._instance,
             self._unix(),
             self._store.sequence,
-            {one.keyspace: one.reachable and one.doubt(now) is None for one in self.partners.values()},
+            {one.keyspace: one.reachable and self.in_sync(one.keyspace) for one in self.partners.values()},
             dict(self.announced),
             {ip: address.mine for ip, address in self.traffic.addresses.items()},
             self.healthy,
@@ -326,6 +332,7 @@ class Replicator:
             assert keyspace is not None
             if isinstance(found[1], Record):
                 self.inbound.install(keyspace, found[1])
+                self.takeover.inherit(found[1].call_id)
             else:
                 self._settle(keyspace, found[1])
             return True

@@ -115,6 +115,15 @@ class Takeover:
         self._claims.update(dict.fromkeys(found, False))
         return len(found)
 
+    def inherit(self, call_id: str) -> None:
+        """Claim a call that came only after its owner had begun to hand an address of it over to this node."""
+        head = self.registry.find(call_id)
+        owner = self.partners.get(head.deed.owner) if head is not None and head.deed.foreign else None
+        if head is None or owner is None or owner.lease is None or not owner.lease.released:
+            return
+        if any(owner.lease.released.get(ip) == self.own.keyspace for ip in addresses(head)):
+            self._claims.setdefault(call_id, False)
+
     def work(self, now: float) -> bool:
         """Make one claim; returns whether there was one to make."""
         if not self._claims:

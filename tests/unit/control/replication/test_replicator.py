@@ -203,6 +203,23 @@ def test_an_operator_takes_and_hands_over() -> None:
     assert deeds(world) == {(1, 3)}
 
 
+def test_calls_that_come_or_come_back_during_a_hand_over_are_taken_too() -> None:
+    world = pair()
+    assert world[1].replicator.release(address(1)) == 2
+    world.run(3)
+    assert deeds(world) == {(2, 2)}
+    world.set_up(1, "c1", ALICE, CAROL)
+    world.set_up(1, "c2", ALICE, CAROL)
+    world.run(SETTLED)
+    assert deeds(world) == {(2, 4)}
+    assert deeds(world, "c2") == {(2, 2)}
+    assert CAROL in sent_to(world)[1]
+    world.run(3 * TERMS.lease)
+    world.set_up(1, "c1", ALICE, BOB)
+    world.run(SETTLED)
+    assert deeds(world) == {(1, 5)}, "the hand-over is done"
+
+
 def test_nothing_is_handed_over_where_nobody_can_take_it() -> None:
     world = pair()
     world.crash(2)
@@ -706,6 +723,23 @@ def test_in_sync_stands_while_redis_is_away_and_the_lease_does_not_say_so() -> N
     world[2].store.connect(True)
     world.run(3)
     assert world[1].replicator.leases[2].synced == {1: True}
+
+
+def test_a_node_is_not_in_sync_before_it_has_asked_who_may_have_taken_its_calls() -> None:
+    world = pair()
+    world.crash(1)
+    world.set_up(2, "c1", ALICE, CAROL)
+    world.run(10)
+    world.journals[1].records.clear()
+    node = world.start(1, connect=False)
+    node.store.connected = True
+    node.replicator.reachable(1, True)
+    node.step()
+    assert node.replicator.own.compared is not None
+    assert not node.replicator.in_sync(1), "keyspace 2 has the call as it is by now"
+    node.replicator.reachable(2, True)
+    node.step()
+    assert node.replicator.in_sync(1)
 
 
 def test_who_serves_an_address() -> None:
