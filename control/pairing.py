@@ -81,9 +81,15 @@ class Pair:
     async def start(self) -> None:
         """Announce at once, and share calls when all that the journal holds stand: records are judged against those.
 
-        Raises HairpinError where Redis is required and cannot be used, which it is by a relay that found no calls.
+        Raises HairpinError where Redis is required and cannot be used, or nothing can be announced. A relay that found
+        calls requires neither: they go on.
         """
-        await self._failover.start()
+        try:
+            await self._failover.start()
+        except HairpinError as error:
+            if not self._standing:
+                raise
+            log.error("nothing is announced until the relay is started again: %s", error)
         self._registry.draining |= self._failover.draining
         if self._keeper is not None:
             await self._keeper.restored()
@@ -101,7 +107,11 @@ class Pair:
         return SESSION_LIMIT if unasked else otherwise()
 
     async def leave(self, withdraw: bool) -> None:
-        """Before calls end: with `withdraw` all routes go first, and partners are asked to take the calls."""
+        """Before calls end: with `withdraw` all routes go first, and partners are asked to take the calls.
+
+        The proxy takes other relays for new calls meanwhile, which would end at once here.
+        """
+        self._registry.draining |= withdraw
         await self._failover.leave(withdraw)
         if withdraw and self._replicator is not None and _released(self._registry, self._replicator):
             for _ in range(round(HAND_OVER / GLANCE)):
