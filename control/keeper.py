@@ -159,6 +159,11 @@ class CallKeeper:
         """Whether a call that was asked for and did not stand does so by now."""
         return self._restoring is not None and self._restoring.fetch(call_id)
 
+    def dismiss(self, call_id: str) -> None:
+        """Have a call that could not be restored not come back: its proxy has ended it."""
+        if self._restoring is not None:
+            self._restoring.dismiss(call_id)
+
     def governs(self, head: Call) -> bool:
         """Whether silence may end a call here and now."""
         return self.partners is None or self.partners.governs(head)

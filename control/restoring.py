@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from control.journal import Journal
 from control.log import NOTICE
-from control.replication.record import RecordError, decode
+from control.replication.ownership import tombstone
+from control.replication.record import RecordError, decode, encode
 from control.sdp import recall
 from relay import snapshot
 from relay.errors import HairpinError
@@ -97,6 +98,19 @@ class Restoring:
         if call_id not in self._waiting and call_id not in self.unrestored:
             return False
         return self._try(call_id)
+
+    def dismiss(self, call_id: str) -> None:
+        """Have a call not come back that could not be restored. What is in force of it goes with the next attempts."""
+        if self.unrestored.pop(call_id, None) is None:
+            return
+        self._kept.pop(call_id, None)
+        try:
+            record = decode(self._journal.record(call_id) or b"")
+        except HairpinError:
+            self._journal.drop(call_id)
+            return
+        deed = Deed(record.incarnation, record.term, record.owner, record.version)
+        self._ended(call_id, encode(tombstone(call_id, deed, self._unix())))
 
     def status(self) -> dict[str, Any]:
         """How far it is."""

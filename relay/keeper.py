@@ -29,6 +29,9 @@ class Keeper(Protocol):
     def fetch(self, call_id: str) -> bool:
         """Asked for a Call-ID the registry has no call of: restore it if it waits to be; whether it stands by now."""
 
+    def dismiss(self, call_id: str) -> None:
+        """A command ends a call that does not stand: if it waits to be restored, it is not to come back."""
+
     def governs(self, head: Call) -> bool:
         """Whether silence may end a call here and now: its address is served here and all who might hear it tell."""
 
@@ -50,6 +53,9 @@ class Nobody:
 
     def fetch(self, call_id: str) -> bool:
         return False
+
+    def dismiss(self, call_id: str) -> None:
+        return None
 
     def governs(self, head: Call) -> bool:
         return True

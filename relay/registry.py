@@ -168,6 +168,8 @@ class Registry(Receiving):
         the call's counters before. `controller` is the address of the proxy that asks for it.
         """
         head = self._named(call_id)
+        if head is None and via_branch is None:
+            self.keeper.dismiss(call_id)
         meant = deleted(head, from_tag, to_tag, via_branch, match_to_tag) if head is not None else None
         if head is None or not meant:
             return None

@@ -55,6 +55,9 @@ class Told:
             restore()
         return restore is not None
 
+    def dismiss(self, call_id: str) -> None:
+        self.events.append(f"dismissed {call_id}")
+
     def governs(self, head: Call) -> bool:
         return head.call_id not in self.ungoverned
 

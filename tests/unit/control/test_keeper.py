@@ -387,6 +387,32 @@ def test_a_port_that_is_taken_keeps_a_call_out_until_it_is_free(
     run(scenario())
 
 
+def test_what_cannot_be_restored_ends_when_its_proxy_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restoring_module, "RETRY", 0.02)
+
+    async def scenario() -> None:
+        first = await node(tmp_path, interfaces=[small(2)])
+        first.stage.offer(call_id="a")
+        first.journal.put("odd", b"garbage")
+        rules = first.stage.plane.rules()
+        first.die()
+        second = await (await node(tmp_path, left=rules, interfaces=[elsewhere()])).restored()
+        second.stage.command("delete", call_id="a", from_tag="alice", via_branch="another")
+        assert sum(second.keeper.status()["not restored"].values()) == 2
+        assert second.stage.command("delete", call_id="a", from_tag="alice")["warning"]
+        assert second.stage.command("delete", call_id="odd", from_tag="alice")["warning"]
+        assert second.keeper.status()["not restored"] == {}
+        assert [(name, dead) for name, _, dead in second.partners.told] == [("a", True)]
+        await until(lambda: second.stage.plane.inherited() == [])
+        second.die()
+        third = await (await node(tmp_path, interfaces=[small(2)])).restored()
+        assert len(third.stage.registry) == 0
+        assert third.keeper.status()["not restored"] == {}
+        third.die()
+
+    run(scenario())
+
+
 def test_records_of_a_newer_version_and_garbage_are_kept(tmp_path: Path) -> None:
     async def scenario() -> None:
         journal = Journal.open(tmp_path, asyncio.get_running_loop())
