@@ -78,9 +78,15 @@ class Restoring:
         self._next: asyncio.Handle | None = None
 
     def hold(self) -> int:
-        """Keep the ports of all that is to be restored from being drawn; returns how many are in force."""
+        """Keep the ports of all that is to be restored from being drawn; returns how many are in force.
+
+        Those are all, unless the tables are new, or were at a start before that did not get to its end.
+        """
         inherited = self._registry.plane.inherited()
-        self._registry.hold(inherited or [end for call_id in self._waiting for end in self._ports(call_id)])
+        self._registry.hold(inherited)
+        if self._waiting and (not inherited or self._journal.anew):
+            self._journal.anew = True
+            self._registry.hold([end for call_id in self._waiting for end in self._ports(call_id)])
         return len(inherited)
 
     def start(self) -> None:
@@ -193,6 +199,8 @@ class Restoring:
         self._remove([end for end in inherited if (end.ip, end.port & ~1) not in pairs], kept)
         if not self.complete.is_set():
             self.complete.set()
+            if self._journal.anew:
+                self._journal.anew = False
             self._report(len(inherited))
         self._next = self._loop.call_later(RETRY, self._retry)
 

@@ -46,6 +46,8 @@ MAX_REPLIES = 4096
 """Replies that wait to be kept. Those beyond are sent all the same."""
 MAX_REPLY = 64 << 10
 """Bytes of a reply that is kept."""
+ANEW = "anew"
+"""A file that is there while calls are put in force of which nothing was."""
 
 
 class Journal:
@@ -141,6 +143,17 @@ class Journal:
         """What was found of a call is done with: it stands, or it has ended."""
         if self._found and self._found.pop(key(call_id), None) is not None and not self._found:
             self._let_go()
+
+    @property
+    def anew(self) -> bool:
+        """Whether calls are put in force of which nothing was; true at a start where the one before broke off in it."""
+        return (self._files.folder / ANEW).exists()
+
+    @anew.setter
+    def anew(self, begins: bool) -> None:
+        mark = self._files.folder / ANEW
+        with suppress(OSError):  # all else that cannot be written is told already
+            mark.touch(mode=0o600) if begins else mark.unlink(missing_ok=True)
 
     def _let_go(self) -> None:
         for fd in self._copies.values():
@@ -334,6 +347,7 @@ def flush(folder: Path) -> bool:
         paths = [*listed(folder, CALLS), *listed(folder, REPLIES), *listed(folder, DAMAGED)]
         for path in paths:
             path.unlink()
+        (folder / ANEW).unlink(missing_ok=True)
     finally:
         os.close(locked)
     return bool(paths)

@@ -254,6 +254,35 @@ def test_a_new_call_is_given_no_port_of_one_that_waits(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_ports_are_kept_also_after_a_start_that_put_only_some_calls_in_force(tmp_path: Path) -> None:
+    """Tables that are new (another network namespace) are filled call by call; a relay may die in the middle of it."""
+
+    async def scenario() -> None:
+        first = await node(tmp_path, interfaces=[small(6)])
+        first.stage.offer(call_id="a")
+        rules = first.stage.plane.rules()
+        first.stage.offer(call_id="b")
+        first.die()
+        second = await node(tmp_path, interfaces=[small(6)])
+        second.die()  # with "a" in force
+        third = await node(tmp_path, left=rules, interfaces=[small(6)])
+        third.stage.offer(call_id="new")
+        with pytest.raises(PortsExhausted):
+            third.stage.offer(call_id="more")
+        await third.restored()
+        assert sorted(third.stage.registry.call_ids(9)) == ["a", "b", "new"]
+        third.stage.check()
+        third.die()
+        fourth = await node(tmp_path, left=third.stage.plane.rules(), interfaces=[small(6)])
+        assert not fourth.journal.anew
+        fourth.die()
+        assert sorted(path.name.partition("-")[0] for path in tmp_path.iterdir()) == sorted(
+            [*["calls"] * 4, "lock", *["replies"] * 4]
+        )
+
+    run(scenario())
+
+
 def test_what_is_in_force_without_a_call_is_removed_when_all_are_restored(tmp_path: Path) -> None:
     async def scenario() -> None:
         first = await node(tmp_path)
