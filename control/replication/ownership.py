@@ -155,8 +155,11 @@ class Life:
         if before is not None and (before.instance, before.written) == (lease.instance, lease.written):
             return False
         self.moved = now
+        restarted = before is not None and before.instance != lease.instance
+        if restarted:  # perhaps for a clock that was wrong
+            self.clock = Clock()
         self.clock.note(lease.written, unix)
-        return before is not None and before.instance != lease.instance
+        return restarted
 
     def silent(self, now: float, since: float) -> float:
         """Seconds since the node was heard of, or since a time if it never was."""

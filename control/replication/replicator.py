@@ -33,8 +33,6 @@ TELL = 2
 """Sweeps between two times that partners are told what was heard, unless much has changed."""
 OWN_SHARE = 5
 """One's own keyspace is compared once for so many comparisons with partners."""
-LOOK = 30.0
-"""Seconds between two looks for calls that nobody feeds."""
 READY = 5.0
 """Seconds after a start for which calls may have to wait for the first comparisons."""
 
@@ -87,7 +85,7 @@ class Replicator:
         self._working = False
         self._sequence = self._sweeps = 0
         self._next_sweep = self._next_lease = now
-        self._next_look = now + LOOK
+        self._next_look = now + terms.look
         self._compare_at = dict.fromkeys((*partners, keyspace), now + terms.compare)
 
     # -- what the keeper asks and tells
@@ -176,7 +174,7 @@ class Replicator:
             self._next_lease = now + self.terms.lease / BEATS
             self._say(now)
         if now >= self._next_look:
-            self._next_look = now + LOOK
+            self._next_look = now + self.terms.look
             self.outbound.graves.expire(now)
             self._chores.append(self._look(now))
         for keyspace in (self.own, *self.partners.values()):

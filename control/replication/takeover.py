@@ -23,6 +23,8 @@ WITHDRAWN = "none"
 """What a node says in its lease of an address that it does not announce."""
 
 
+LOOK = 30.0
+"""Seconds between two looks for calls that nobody feeds, unless what they look for takes less."""
 PIECE = 50
 """Calls that are looked at between two pauses."""
 
@@ -43,6 +45,11 @@ class Terms:
     """After which Redis forgets a record."""
     tombstone: float = 900.0
     """For which it is remembered that a call has ended."""
+
+    @property
+    def look(self) -> float:
+        """Between two looks for calls that nobody feeds."""
+        return min(LOOK, self.owner_gone / 4) if self.owner_gone else LOOK
 
 
 def addresses(head: Call) -> set[str]:
