@@ -1,7 +1,7 @@
 """Three relays that hold each other's calls ready: real daemons over real Redis servers.
 
-The network is tests.pair's. Each relay has a replica of Redis on its own host and writes to the master on `store`. Their
-data plane keeps rules and forwards nothing: what is looked at is whether all of them tell the same of all calls.
+The network is tests.pair's. Each relay has a replica of Redis on its own host and writes to the master on `store`.
+Their data plane keeps rules and forwards nothing: what is looked at is whether all tell the same of all calls.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Member:
 
 
 class Partners:
-    """All of it. Use it as a context manager; `at_rest` before each scene, `settled` in it."""
+    """All of them, for one scene after the other."""
 
     def __init__(self, lab: Lab) -> None:
         self.network = pair_network(lab, 3)
@@ -156,6 +156,16 @@ class Partners:
     def living(self) -> list[Member]:
         return [one for one in self.members if one.daemon is not None]
 
+    @contextmanager
+    def scene(self) -> Iterator[None]:
+        """All are at rest at first; where it goes wrong, nothing of it is left to the next one."""
+        self.at_rest()
+        try:
+            yield
+        except BaseException:
+            self.strike()
+            raise
+
     def at_rest(self) -> None:
         """All run with nothing to do, and every one has its partners' calls."""
         for member in self.members:
@@ -170,7 +180,7 @@ class Partners:
             member.waits.clear()
 
     def strike(self) -> None:
-        """Leave nothing of a scene that went wrong."""
+        """Kill all relays, and leave nothing of what they had."""
         for member in self.living():
             member.kill()
         for member in self.members:
@@ -178,8 +188,10 @@ class Partners:
         self.master.flush()
 
     def settled(self, calls: dict[str, int], patience: float = 12.0) -> None:
-        """Wait until all who live have just these calls, of these owners, with the same ports in force and no others drawn,
-        and Redis has no others alive. Raises LabError with what differs."""
+        """Wait until all who live have just these calls, of these owners, with the same ports in force.
+
+        No other ports are drawn, and Redis has no other calls alive. Raises LabError with what differs.
+        """
         differs = "nothing looked at"
 
         def agree() -> bool:
@@ -213,7 +225,7 @@ class Partners:
 
     def _stored(self, calls: dict[str, int]) -> str:
         alive = [(call_id, one.number) for one in self.members for call_id in self._alive(one.number)]
-        missing = {(call_id, owner) for call_id, owner in calls.items()} - set(alive)
+        missing = set(calls.items()) - set(alive)
         zombies = {call_id for call_id, _ in alive} - calls.keys()
         return f"in Redis are missing {missing}, and stand {zombies}" if missing or zombies else ""
 
@@ -224,9 +236,10 @@ class Partners:
             "r[#r + 1] = string.match(redis.call('GET', key), '^[^\\n]*') end return r"
         )
         for line in self.master.ask("-n", str(keyspace), "EVAL", first_lines, "0").splitlines():
-            _, call_id, _, _, _, _, dead, *_ = json.loads(line)
-            if not dead:
-                yield call_id
+            if line.startswith("[1,"):
+                _, call_id, _, _, _, _, dead, *_ = json.loads(line)
+                if not dead:
+                    yield call_id
 
     def prompt(self) -> None:
         """Assert that no reply came late."""

@@ -26,14 +26,8 @@ def bare() -> Iterator[Partners]:
 
 @pytest.fixture
 def partners(bare: Partners) -> Iterator[Partners]:
-    bare.at_rest()
-    failed = True
-    try:
+    with bare.scene():
         yield bare
-        failed = False
-    finally:
-        if failed:
-            bare.strike()
 
 
 # -- Redis, and the way to it
