@@ -19,6 +19,7 @@ from control.replication.ownership import tombstone
 from control.replication.record import RecordError, decode, encode
 from control.sdp import recall
 from relay import snapshot
+from relay.call import Call
 from relay.errors import HairpinError
 from relay.registry import Registry
 from relay.types import Deed, Endpoint
@@ -37,6 +38,10 @@ REMOVED = 256
 """Rules without a call that are removed at once."""
 NAMED = 32
 """Reasons of one start that the log has; status has all."""
+
+
+class Doubtful(Exception):
+    """Not all of a call is in force: it may have ended without that being written, and its ports be another's."""
 
 
 class Restoring:
@@ -73,6 +78,10 @@ class Restoring:
         self._waiting = dict.fromkeys(journal.standing())
         self._kept: dict[str, list[Endpoint]] = {}
         """Ports of what could not be restored."""
+        self._in_force: set[tuple[str, int]] = set()
+        """Pairs of ports that were in force at the start, until all is restored."""
+        self._last: set[str] = set()
+        """Calls of which not all was, to be restored behind the others."""
         self._named: set[str] = set()
         self._began = 0.0
         self._next: asyncio.Handle | None = None
@@ -83,6 +92,7 @@ class Restoring:
         Those are all, unless the tables are new, or were at a start before that did not get to its end.
         """
         inherited = self._registry.plane.inherited()
+        self._in_force = {(end.ip, end.port & ~1) for end in inherited}
         self._registry.hold(inherited)
         if self._waiting and (not inherited or self._journal.anew):
             self._journal.anew = True
@@ -103,6 +113,7 @@ class Restoring:
         """Restore a call now, if there is a record of it; whether it stands."""
         if call_id not in self._waiting and call_id not in self.unrestored:
             return False
+        self._last.add(call_id)
         return self._try(call_id)
 
     def dismiss(self, call_id: str) -> None:
@@ -134,6 +145,10 @@ class Restoring:
         self.unrestored.pop(call_id, None)
         try:
             standing = self._restore(call_id)
+        except Doubtful:
+            self._last.add(call_id)
+            self._waiting[call_id] = None
+            return False
         except HairpinError as error:
             self._fail(call_id, str(error))
             return False
@@ -145,7 +160,7 @@ class Restoring:
         return standing
 
     def _restore(self, call_id: str) -> bool:
-        """Put a call in force; whether it stands. Raises HairpinError."""
+        """Put a call in force; whether it stands. Raises HairpinError, and Doubtful once for a call."""
         if self._registry.find(call_id) is not None:
             return True
         data = self._journal.record(call_id)
@@ -164,11 +179,17 @@ class Restoring:
         deed = Deed(record.incarnation, record.term, owner, record.version, foreign=owner != self._keyspace)
         now = self._clock()
         members = self._registry.read(record.body, self._unix() - now, recall.read, now)
+        if self._in_force and call_id not in self._last and not self._all_in_force(members):
+            raise Doubtful
         for member in members:
             member.deed = deed
         self._registry.receive(members, now)
         self.restored += 1
         return True
+
+    def _all_in_force(self, members: list[Call]) -> bool:
+        pairs = ((interface.address, port) for member in members for interface, port in member.pairs())
+        return all(pair in self._in_force for pair in pairs)
 
     def _fail(self, call_id: str, reason: str) -> None:
         self.unrestored[call_id] = reason
@@ -199,6 +220,7 @@ class Restoring:
         self._remove([end for end in inherited if (end.ip, end.port & ~1) not in pairs], kept)
         if not self.complete.is_set():
             self.complete.set()
+            self._in_force, self._last = set(), set()
             if self._journal.anew:
                 self._journal.anew = False
             self._report(len(inherited))

@@ -276,9 +276,6 @@ def test_ports_are_kept_also_after_a_start_that_put_only_some_calls_in_force(tmp
         fourth = await node(tmp_path, left=third.stage.plane.rules(), interfaces=[small(6)])
         assert not fourth.journal.anew
         fourth.die()
-        assert sorted(path.name.partition("-")[0] for path in tmp_path.iterdir()) == sorted(
-            [*["calls"] * 4, "lock", *["replies"] * 4]
-        )
 
     run(scenario())
 
@@ -437,6 +434,29 @@ def test_what_cannot_be_restored_ends_when_its_proxy_ends_it(tmp_path: Path, mon
         third = await (await node(tmp_path, interfaces=[small(2)])).restored()
         assert len(third.stage.registry) == 0
         assert third.keeper.status()["not restored"] == {}
+        third.die()
+
+    run(scenario())
+
+
+def test_what_may_have_ended_unwritten_takes_no_port_from_a_call_that_is_in_force(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        first = await node(tmp_path, interfaces=[small(3)])
+        first.stage.offer(call_id="ended")
+        free, _ = first.stage.ports("ended")
+        first.die()  # in the moment before it was written that the call has ended
+        second = await node(tmp_path, interfaces=[small(3)])
+        second.stage.registry.unhold()
+        second.stage.registry.hold([free])
+        second.stage.offer(call_id="live")
+        rules = second.stage.plane.rules()
+        second.die()
+        third = await (await node(tmp_path, left=rules, interfaces=[small(3)])).restored()
+        assert third.stage.registry.call_ids(9) == ["live"]
+        assert any("port" in reason for reason in third.keeper.status()["not restored"])
+        third.stage.command("delete", call_id="ended", from_tag="alice")
+        assert third.stage.plane.rules() == rules
+        third.stage.check()
         third.die()
 
     run(scenario())
