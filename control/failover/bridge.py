@@ -33,6 +33,9 @@ MAX_OUTPUT = 1 << 20
 """Bytes that wait for ExaBGP to read them; beyond, nothing more is told until it has."""
 RETRY = 10.0
 """Seconds after which ExaBGP is asked again for what it has refused."""
+FRESH = 3.0
+"""Seconds since the last word of a relay in which no other one is listened to."""
+TAKEN = b'{"error": "another relay speaks to it; each needs an ExaBGP of its own"}\n'
 FAMILIES = ("ipv4 unicast", "ipv6 unicast")
 
 
@@ -112,6 +115,10 @@ class Bridge:
         }
         return json.dumps(said).encode() + b"\n"
 
+    def taken(self, now: float) -> bool:
+        """Whether a relay has spoken just before."""
+        return self._heard is not None and now - self._heard < FRESH
+
     def _settled(self) -> bool:
         return not self._sent and self.held == self.wanted
 
@@ -166,7 +173,7 @@ def _route(prefix: object, route: dict[str, object]) -> dict[str, object]:
 
 
 class Pump:
-    """The bridge between its pipes and sockets. The relay that came last is the one that is listened to."""
+    """The bridge between its pipes and sockets. It listens to one relay: two would undo each other's routes."""
 
     def __init__(self, bridge: Bridge, path: str) -> None:
         self._bridge = bridge
@@ -204,6 +211,13 @@ class Pump:
 
     def _accept(self) -> None:
         relay, _ = self._listening.accept()
+        for _ in range(2):  # its last words, and that it is gone, may wait to be read
+            if self._relay is not None:
+                self._hear(self._relay)
+        if self._relay is not None and self._bridge.taken(time.monotonic()):
+            with contextlib.suppress(OSError), relay:
+                relay.send(TAKEN)
+            return
         self._drop()
         relay.setblocking(False)
         self._relay = relay

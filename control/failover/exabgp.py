@@ -30,6 +30,8 @@ PATIENCE = 2.0
 FIRST_LOOK = 5.0
 """Seconds of the start for a bridge that is there to say what stands announced. Without its word all that stands would
 be withdrawn at a restart of the relay, so this is worth waiting for; a bridge that is not there announces nothing."""
+MAX_TOLD = 200
+"""Characters of a bridge's words that are told on."""
 PAUSES = (0.1, 0.2, 0.5, 1.0)
 """Seconds between tries to reach the bridge."""
 
@@ -46,6 +48,8 @@ class ExaBgp:
         self._routes: Mapping[str, Route] | None = None
         """None until there is something to say: what the bridge holds stands until then."""
         self._writer: asyncio.StreamWriter | None = None
+        self._reached = False
+        """The bridge has said how things stand since it was connected to."""
         self._said: dict[str, Any] = {}
         self._looked = asyncio.Event()
         """The bridge has said what stands, or is not there."""
@@ -106,13 +110,12 @@ class ExaBgp:
         while True:
             try:
                 reader, self._writer = await asyncio.open_unix_connection(str(self._path), limit=MAX_LINE)
-                tries = 0
-                log.info("ExaBGP's bridge is reached at %s", self._path)
                 await self._converse(reader, self._writer)
                 self._problem = "it has closed the connection"
             except (OSError, ValueError, RecursionError) as error:
                 self._problem = str(getattr(error, "strerror", None) or error)
             finally:
+                tries = 0 if self._reached else tries
                 self._leave()
                 self._looked.set()
             if tries == len(PAUSES):
@@ -125,9 +128,13 @@ class ExaBgp:
         try:
             while line := await reader.readline():
                 said = json.loads(line)
+                if isinstance(said, dict) and "error" in said:
+                    raise ValueError(str(said["error"])[:MAX_TOLD])
                 if not isinstance(said, dict) or not all(isinstance(said.get(key), dict) for key in _TABLES):
                     raise ValueError("it answers what is no report of a bridge")
-                self._said = said
+                if not self._reached:
+                    log.info("ExaBGP's bridge is reached at %s", self._path)
+                self._said, self._reached = said, True
                 self._looked.set()
                 self._news.set()
         finally:
@@ -161,8 +168,9 @@ class ExaBgp:
             self._writer.close()
             self._writer = None
             self._said = {}
-            if self._task is not None and not self._task.cancelling():
+            if self._reached and self._task is not None and not self._task.cancelling():
                 log.warning("ExaBGP's bridge at %s is lost: %s", self._path, self._problem)
+            self._reached = False
 
 
 _TABLES = ("held", "refused", "peers")

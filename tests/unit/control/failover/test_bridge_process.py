@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from control.failover import bridge
-from control.failover.bridge import MAX_LINE
+from control.failover.bridge import FRESH, MAX_LINE
 
 ROUTES = {"192.0.2.1/32": {"role": "primary", "attributes": "next-hop self", "lone": False}}
 NEWS = b'{"type": "state", "neighbor": {"address": {"peer": "192.0.2.9"}, "state": "up"}}\n'
@@ -109,6 +109,22 @@ def test_a_relay_is_obeyed_and_told(running: Running) -> None:
         "withdraw route 192.0.2.1/32 next-hop self",
     ]
     assert running.end() == ""
+
+
+def test_one_relay_is_listened_to_until_it_is_silent(running: Running) -> None:
+    """Two would announce and withdraw each other's routes as fast as they can."""
+    with running.relay() as relay, relay.makefile("rb") as reports:
+        relay.sendall(line(ROUTES))
+        while json.loads(reports.readline())["held"] == {}:
+            pass
+        with running.relay() as other, other.makefile("rb") as answers:
+            assert b"another relay speaks to it" in answers.readline()
+        relay.sendall(line(ROUTES))
+        assert json.loads(reports.readline())["held"] == {"192.0.2.1/32": "primary"}
+        time.sleep(FRESH + 0.2)
+        with running.relay() as other, other.makefile("rb") as answers:
+            assert json.loads(answers.readline())["held"] == {"192.0.2.1/32": "primary"}
+    assert not any("withdraw" in command for command in running.commands)
 
 
 def test_relays_that_come_and_go_while_exabgp_speaks_end_nothing(running: Running) -> None:

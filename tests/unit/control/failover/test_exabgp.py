@@ -120,6 +120,23 @@ def test_a_refusal_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     play(scene, monkeypatch)
 
 
+def test_a_bridge_that_listens_to_another_relay_is_asked_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene() -> None:
+        bridge, speaker = Bridge(b'{"error": "another relay speaks to it"}\n'), ExaBgp(tmp_path / "s", STYLES, 15)
+        async with bridge.at(tmp_path / "s"):
+            assert await speaker.start() == {}
+            await asyncio.sleep(0.3)
+            assert "not reached at" in speaker.describe()[0]
+            assert "another relay speaks to it" in speaker.describe()[0]
+            await speaker.close()
+
+    with caplog.at_level("INFO"):
+        play(scene, monkeypatch)
+    assert caplog.text.count("s (another relay speaks to it): does ExaBGP run?") == len(caplog.messages) == 1
+
+
 @pytest.mark.parametrize("nonsense", [b"x\n", b"[]\n", b'{"held": 5}\n', b"{" * 300_000, b"[" * 99_999 + b"\n"])
 def test_what_is_no_bridge_is_left_and_tried_again(
     tmp_path: Path, nonsense: bytes, monkeypatch: pytest.MonkeyPatch
