@@ -21,7 +21,7 @@ PYTEST := -m pytest --no-skips -p no:cacheprovider
 .PHONY: help
 help: ## Show this list
 	@echo "Hairpin, a media relay for SIP. CONTRIBUTING.md says how the house is built."
-	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^## /{print "\n" substr($$0, 4)} /^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ## Build
 
@@ -51,6 +51,10 @@ clean: ## Remove all that was built, the virtual environment included
 .PHONY: demo
 demo: test-packages build privileges ## Real Kamailio, real calls, a live table of streams: the relay at work in a laboratory
 	@$(AS_ROOT) $(PYTHON) -m tests.demo
+
+.PHONY: demo-failover
+demo-failover: test-packages .venv/.develop build privileges ## Live calls while their address moves and their host dies; draws build/failover.png
+	@$(AS_ROOT) $(PYTHON) -m tests.demo_failover
 
 ## Test, by what a tier needs
 
@@ -99,9 +103,10 @@ floor: develop program compiled privileges ## Tier bpf and the core of tier net 
 ## Measure
 
 .PHONY: bench
-bench: test-packages build generator privileges ## What a packet and a call cost, against what bench/README.md says (root)
+bench: test-packages .venv/.develop build generator privileges ## What packets, calls and failovers cost, against what bench/README.md says (root)
 	$(AS_ROOT) $(PYTHON) -m bench.fastpath
 	$(AS_ROOT) $(PYTHON) -m bench.ng
+	$(AS_ROOT) $(PYTHON) -m bench.failover
 
 .PHONY: generator
 generator: build-packages
