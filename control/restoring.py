@@ -217,20 +217,21 @@ class Restoring:
         kept = [end for ends in self._kept.values() for end in ends]
         pairs = {(end.ip, end.port & ~1) for end in kept}
         inherited = self._registry.plane.inherited()
-        self._remove([end for end in inherited if (end.ip, end.port & ~1) not in pairs], kept)
+        leftovers = [end for end in inherited if (end.ip, end.port & ~1) not in pairs]
+        self._remove(leftovers, kept)
         if not self.complete.is_set():
             self.complete.set()
             self._in_force, self._last = set(), set()
             if self._journal.anew:
                 self._journal.anew = False
-            self._report(len(inherited))
+            self._report(len(leftovers))
         self._next = self._loop.call_later(RETRY, self._retry)
 
-    def _report(self, inherited: int) -> None:
-        if self.restored or self.unrestored or inherited:
+    def _report(self, leftovers: int) -> None:
+        if self.restored or self.unrestored or leftovers:
             seconds = self._clock() - self._began
             text = "%d calls are restored, in %.1f s; %d are not, `hairpin status` says why; %d ports had no call"
-            log.log(NOTICE, text, self.restored, seconds, len(self.unrestored), inherited)
+            log.log(NOTICE, text, self.restored, seconds, len(self.unrestored), leftovers)
 
     def _remove(self, leftovers: list[Endpoint], kept: list[Endpoint]) -> None:
         """Take what is in force without a call out of force, piece by piece; then ports may be drawn but those kept.

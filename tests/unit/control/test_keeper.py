@@ -16,6 +16,7 @@ from control import keeper as keeper_module
 from control import restoring as restoring_module
 from control.journal import Journal
 from control.keeper import CallKeeper
+from control.log import NOTICE
 from control.ng import bencode
 from control.ng.service import Service
 from control.replication.record import Record, decode, encode
@@ -362,6 +363,7 @@ def test_what_cannot_be_restored_is_kept_named_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(restoring_module, "RETRY", 0.02)
+    caplog.set_level(NOTICE)
 
     async def scenario() -> None:
         first = await node(tmp_path)
@@ -375,6 +377,7 @@ def test_what_cannot_be_restored_is_kept_named_and_tried_again(
         assert second.keeper.status()["not restored"] == {reason: 3}
         assert len([record for record in caplog.records if reason in record.getMessage()]) == 1
         assert second.stage.plane.inherited() == rules  # they go on being forwarded
+        assert "3 are not, `hairpin status` says why; 0 ports had no call" in caplog.text
         await asyncio.sleep(0.1)
         assert second.keeper.status()["not restored"] == {reason: 3}
         second.die()
