@@ -225,7 +225,8 @@ class Restoring:
             if self._journal.anew:
                 self._journal.anew = False
             self._report(len(leftovers))
-        self._next = self._loop.call_later(RETRY, self._retry)
+        if self.unrestored:
+            self._next = self._loop.call_later(RETRY, self._retry)
 
     def _report(self, leftovers: int) -> None:
         if self.restored or self.unrestored or leftovers:
