@@ -1,7 +1,7 @@
-"""Three relays that hold each other's calls ready: real daemons over real Redis servers.
+"""Relays that hold each other's calls ready: real daemons over real Redis servers.
 
 The network is tests.pair's. Each relay has a replica of Redis on its own host and writes to the master on `store`.
-Their data plane keeps rules and forwards nothing: what is looked at is whether all tell the same of all calls.
+Unless told otherwise their data plane keeps rules and forwards nothing: what is looked at is whether all tell the same.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ Standing = dict[str, tuple[int, ...]]
 class Member:
     """One of the relays."""
 
-    def __init__(self, network: PairNetwork, place: RelayHost, master: RedisServer) -> None:
-        self.network, self.place = network, place
+    def __init__(self, network: PairNetwork, place: RelayHost, master: RedisServer, options: tuple[str, ...]) -> None:
+        self.network, self.place, self.options = network, place, options
         self.number = place.number
         self.ng = Endpoint(place.address, NG_PORT)
         self.replica = RedisServer(place.host, place.address, replica_of=master, options=OPEN)
@@ -58,7 +58,7 @@ class Member:
         self.waits: list[float] = []
         """Seconds that replies took."""
         self._master = master
-        self._proxy = Proxy(network.proxy, self.ng)
+        self.proxy = Proxy(network.proxy, self.ng)
 
     def begin(self, *more: str, wrapper: tuple[str, ...] = (), knows: tuple[int, ...] = (1, 2, 3)) -> None:
         """Start its daemon, which has the service addresses of those it `knows`."""
@@ -66,7 +66,6 @@ class Member:
         homes = [f"{one.service}@{one.number}" for one in places if one.number in knows and one is not self.place]
         self.daemon = Daemon(
             self.place.host,
-            "--dataplane=memory",
             f"--interface={';'.join((self.place.service, *homes))}",
             f"--listen-ng={self.ng}",
             "--ng-allow=10.98.0.0/16",
@@ -78,6 +77,7 @@ class Member:
             f"--socket={self.place.host.folder}/operators.sock",
             "--delete-delay=0",
             *SPEEDS,
+            *self.options,
             *more,
             wrapper=wrapper,
         ).ready(self.ng)
@@ -90,7 +90,7 @@ class Member:
     def close(self) -> None:
         if self.daemon is not None:
             self.kill()
-        self._proxy.__exit__(None, None, None)
+        self.proxy.__exit__(None, None, None)
 
     def operator(self, word: str) -> list[dict[str, Any]]:
         """What `hairpin WORD --json` prints."""
@@ -110,7 +110,7 @@ class Member:
     def ask(self, command: str, call_id: str, **keys: Any) -> dict[str, Any]:
         """A proxy's command, whose reply is timed."""
         began = time.monotonic()
-        reply = self._proxy.ask(command, call_id=call_id, from_tag=CALLER, **keys)
+        reply = self.proxy.ask(command, call_id=call_id, from_tag=CALLER, **keys)
         self.waits.append(time.monotonic() - began)
         return reply
 
@@ -140,12 +140,12 @@ class Member:
 
 
 class Partners:
-    """All of them, for one scene after the other."""
+    """All of them, for one scene after the other; `options` are every relay's."""
 
-    def __init__(self, lab: Lab) -> None:
-        self.network = pair_network(lab, 3)
+    def __init__(self, lab: Lab, relays: int = 3, options: tuple[str, ...] = ("--dataplane=memory",)) -> None:
+        self.network = pair_network(lab, relays)
         self.master = RedisServer(self.network.store, self.network.STORE_ADDRESS, options=OPEN)
-        self.members = [Member(self.network, place, self.master) for place in self.network.relays]
+        self.members = [Member(self.network, place, self.master, options) for place in self.network.relays]
 
     def __getitem__(self, number: int) -> Member:
         return self.members[number - 1]

@@ -98,7 +98,7 @@ def test_relays_that_restart_without_redis_have_all_calls_and_tell_of_them_later
     partners.prompt()
 
 
-@pytest.mark.parametrize("damage", ["torn", "of an older version", "somebody's", "gone"])
+@pytest.mark.parametrize("damage", ["torn", "of an older version"])
 def test_a_relay_without_its_journal_has_its_calls_from_redis(partners: Partners, damage: str) -> None:
     for member in partners.members:
         for number in range(4):
@@ -115,14 +115,9 @@ def test_a_relay_without_its_journal_has_its_calls_from_redis(partners: Partners
 
 def _damage(segment: Path, how: str) -> None:
     data = segment.read_bytes()
-    if how == "torn":
-        segment.write_bytes(data[: len(data) // 3])
-    elif how == "of an older version":
-        segment.write_bytes(data.replace(b"hairpin journal, format 1", b"hairpin journal, format 0", 1))
-    elif how == "somebody's":
-        segment.write_bytes(b"\x7fELF" + data[4:])
-    else:
-        segment.unlink()
+    older = data.replace(b"hairpin journal, format 1", b"hairpin journal, format 0", 1)
+    assert older != data
+    segment.write_bytes(data[: len(data) // 3] if how == "torn" else older)
 
 
 def test_records_that_cannot_be_read_cost_no_call(partners: Partners) -> None:
