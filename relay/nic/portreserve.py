@@ -41,26 +41,30 @@ class PortReservation:
         self._wanted = set(range(first, last + 1))
         self._setting = setting
         self._added: set[int] = set()
-
-    @property
-    def added(self) -> str:
+        self._left = ""
+        """The setting that has all it should: while it stands so there is nothing to do, which takes no time to see."""
+        self.added = ""
         """What `give_back` will take out of the list."""
-        return render(self._added)
 
     def take(self, left_behind: str = "") -> None:
         """Add the range to the list. Raises OSError where the list cannot be written, ValueError where it is not read.
 
         `left_behind`: what a relay that was killed had `added`. It counts as nobody's and is taken out of the list.
         """
-        found = parse(self._setting.read_text())
+        text = self._setting.read_text()
+        if text == self._left and not left_behind:
+            return
+        found = parse(text)
         standing = found - parse(left_behind)
         added = self._wanted - standing
         if standing | added != found:
             self._setting.write_text(render(standing | added) + "\n")
         self._added |= added
+        self._left = text if standing | added == found else ""
+        self.added = render(self._added)
 
     def give_back(self) -> None:
         """Take out of the list what `take` put in; safe to call twice."""
         if self._added:
             self._setting.write_text(render(parse(self._setting.read_text()) - self._added) + "\n")
-            self._added = set()
+            self._added, self._left, self.added = set(), "", ""
