@@ -24,7 +24,8 @@ __all__ = ["Attaching"]
 _log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 30.0  # between two tries of a device that does not say whether it takes redirected frames
-_ANYWHERE, _ANYWHERE6 = "198.51.100.1", "2001:db8::1"  # RFC 5737, RFC 3849: what only a default route leads to
+# What only a default route leads to: RFC 5737, RFC 3849, and no address that samples give to hosts.
+_ANYWHERE, _ANYWHERE6 = "203.0.113.254", "2001:db8:ffff::1"
 _REMEMBERED = 16
 
 

@@ -32,8 +32,9 @@ _WAITS = (0.0, 0.01, 0.05, 0.2, 0.7, 1.5)  # seconds; some drivers count only no
 _XDP_REDIRECT = 4
 _TEST_PORT = 1  # of the first media address: no pool begins there
 _TEST_HOP = abi.NEXTHOPS - 1
-_SENDER, _RECEIVER = Endpoint("198.51.100.1", 4000), Endpoint("198.51.100.2", 6000)  # RFC 5737
-_SENDER6 = Endpoint("2001:db8::1", 4000)  # RFC 3849
+# Of RFC 5737 and RFC 3849, and none that samples give to hosts: a media address would be taken for a local one.
+_SENDER, _RECEIVER = Endpoint("203.0.113.253", 4000), Endpoint("203.0.113.254", 6000)
+_SENDER6 = Endpoint("2001:db8:ffff::1", 4000)
 _PAYLOAD = b"hairpin"  # an odd length: the last byte is padded for the sum
 _UDP = 17
 _ETHERNET = 14

@@ -134,6 +134,7 @@ def test_the_guide_leads_to_a_pair(site: Site) -> None:
         wanted = {ip: "primary" if ip == own[name] else "backup" for ip in own.values()}
         eventually(partial(site.announces, name, wanted), f"{name} announces both", 90)
     site.follow(8)
+    assert [site.status(name)["dataplane"][0] for name in RELAYS] == ["xdp", "xdp"]
     assert ADDRESSES["relay1"] in site.at()
 
 
