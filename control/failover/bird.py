@@ -74,7 +74,7 @@ class Bird:
         """What the file and the signs of life of a relay before this one say. Raises HairpinError where none can be."""
         try:
             self._include.parent.mkdir(parents=True, exist_ok=True)
-            before = self._include.read_text()[:MAX_FILE] if self._include.exists() else ""
+            before = self._read()[:MAX_FILE]
         except (OSError, ValueError) as error:
             raise HairpinError(f"cannot read {self._include}, which BIRD is to include: {error}") from error
         self._task = asyncio.create_task(self._keep())
@@ -179,11 +179,14 @@ class Bird:
             for role in ROLES:
                 yield protocol_name(ip, role), routes.get(ip, Route(Role.NONE)).role is role
 
+    def _read(self) -> str:
+        return self._include.read_text(errors="replace") if self._include.exists() else ""
+
     def _write(self, routes: Mapping[str, Route]) -> None:
         """Write the file in one step."""
         roles = {ip: route.role for ip, route in routes.items() if route.role is not Role.NONE}
         text = written(self._addresses, roles, self._styles, self._gateway)
-        before = self._include.read_text() if self._include.exists() else ""
+        before = self._read()
         if text != before:
             fresh = self._include.with_suffix(".fresh")
             fresh.write_text(text)

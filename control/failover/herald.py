@@ -46,7 +46,12 @@ class Herald:
                 await asyncio.wait_for(self._changed.wait(), RETRY if self.problem else None)
             self._changed.clear()
             if not self._left:
-                await self._tell(self._wanted)
+                try:
+                    await self._tell(self._wanted)
+                except Exception as error:  # a fault of its own must not leave all that is decided later untold
+                    if repr(error) != self.problem:
+                        log.exception("what is announced could not be told; it is tried again")
+                    self.problem = repr(error)
 
     async def leave(self) -> None:
         """Have everything withdrawn, and nothing announced after that; a speaker that is away is not waited for."""

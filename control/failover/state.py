@@ -138,7 +138,7 @@ class Address:
         """Rule 2, of a route that stands."""
         trouble = view.unwell or view.behind
         if not trouble:
-            self.why = "well and in step"
+            self.why = "well and in step" + ("; by force it stays whatever comes" if self.order is Order.FORCE else "")
             return True
         if self.order is Order.FORCE:
             self.why = self.alarm = f"announced by force: {trouble}"

@@ -31,6 +31,7 @@ class Speaker:
         self.found = found or {}
         self.told: list[dict[str, Route]] = []
         self.lost = ""
+        self.error: type[Exception] = SpeakerLost
 
     async def start(self) -> Mapping[str, Role]:
         return self.found
@@ -40,7 +41,7 @@ class Speaker:
 
     async def announce(self, routes: Mapping[str, Route]) -> None:
         if self.lost:
-            raise SpeakerLost(self.lost)
+            raise self.error(self.lost)
         self.told.append(dict(routes))
 
     def describe(self) -> list[str]:
@@ -305,6 +306,27 @@ def test_what_is_not_confirmed_is_told_again_and_said_once(
 
     asyncio.run(scene())
     assert sum("nobody there" in line for line in caplog.messages) == 1
+
+
+def test_a_fault_at_the_speaker_keeps_nothing_untold_that_is_decided_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(herald, "RETRY", 0.01)
+
+    async def scene() -> None:
+        bench = Bench(tmp_path, partners=False)
+        bench.speaker.lost, bench.speaker.error = "an error in the program", ValueError
+        await bench.failover.start()
+        await asyncio.sleep(0.1)
+        assert "an error in the program" in bench.failover.status()["unconfirmed"]
+        bench.speaker.lost = ""
+        await asyncio.sleep(0.1)
+        assert bench.speaker.roles() == {OWN: Role.PRIMARY}
+        assert bench.failover.status()["unconfirmed"] == ""
+        await bench.failover.close()
+
+    asyncio.run(scene())
+    assert sum("could not be told" in line for line in caplog.messages) == 1
 
 
 def test_an_orderly_stop_withdraws_and_a_look_after_it_tells_nothing(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
-from control.failover.bird import protocol_name, roles_in, written
+from control.failover.bird import Bird, protocol_name, roles_in, written
 from control.failover.exabgp import attributes_text
-from control.failover.speaker import Attributes, Role, Styles, draining, prefix
+from control.failover.pulse import Pulse
+from control.failover.speaker import Attributes, Role, Route, SpeakerLost, Styles, draining, prefix
 
 STYLES = Styles(
     Attributes(med=100, local_preference=200, communities=("65000:1", "65000:1:2")),
@@ -67,6 +71,25 @@ def test_the_file_says_what_is_announced_also_to_the_next_relay(role: Role) -> N
 )
 def test_a_file_that_says_nothing_that_can_be_read_says_nothing(text: str) -> None:
     assert roles_in(text) == {}
+
+
+def test_a_file_that_somebody_else_wrote_into_is_written_over(tmp_path: Path) -> None:
+    class Still(Pulse):
+        def beat(self, number: int, ip6: bool, lifetime: int) -> None:
+            return None
+
+    file = tmp_path / "hairpin.conf"
+    file.write_bytes(b"# ge\xe4ndert\n")
+
+    async def scene() -> None:
+        bird = Bird(tmp_path / "no BIRD", file, ["192.0.2.1"], STYLES, 15, Still(0))
+        assert await bird.start() == {}
+        with pytest.raises(SpeakerLost, match="BIRD is not reached"):
+            await bird.announce({"192.0.2.1": Route(Role.PRIMARY)})
+        await bird.close()
+
+    asyncio.run(scene())
+    assert roles_in(file.read_text()) == {"192.0.2.1": Role.PRIMARY}
 
 
 def test_the_route_to_one_address() -> None:

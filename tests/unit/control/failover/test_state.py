@@ -199,6 +199,8 @@ def test_force_announces_whatever_health_says() -> None:
     clock.address.order = Order.FORCE
     assert clock.run(COVERED._replace(unwell="not attached"), 1000.0) is Role.PRIMARY
     assert clock.address.alarm == "announced by force: not attached"
+    clock.run(COVERED, 10.0)
+    assert (clock.address.alarm, clock.address.why) == ("", "well and in step; by force it stays whatever comes")
 
 
 def test_a_drain_announces_own_addresses_as_going_and_drops_backups() -> None:
