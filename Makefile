@@ -106,6 +106,8 @@ floor: develop program compiled privileges ## Tier bpf and the core of tier net 
 bench: test-packages .venv/.develop build generator privileges ## What packets, calls and failovers cost, against what bench/README.md says (root)
 	$(AS_ROOT) $(PYTHON) -m bench.fastpath
 	$(AS_ROOT) $(PYTHON) -m bench.ng
+	$(AS_ROOT) $(PYTHON) -m bench.ng --replicated
+	$(AS_ROOT) $(PYTHON) -m bench.replication
 	$(AS_ROOT) $(PYTHON) -m bench.failover
 
 .PHONY: generator

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Memory", "cpu_ns", "find_thread", "memory", "pin", "thread_cpu_ns"]
+__all__ = ["Memory", "cpu_ns", "find_thread", "memory", "pin", "thread_cpu_ns", "waited_ns"]
 
 
 class Memory(NamedTuple):
@@ -25,6 +25,11 @@ def thread_cpu_ns(pid: int) -> int:
 def cpu_ns(pid: int) -> int:
     """Nanoseconds all living threads of a process have run."""
     return sum(_run_time(task / "schedstat") for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+def waited_ns(pid: int) -> int:
+    """Nanoseconds all living threads of a process were ready to run and found no core free."""
+    return sum(int((task / "schedstat").read_text().split()[1]) for task in Path(f"/proc/{pid}/task").iterdir())
 
 
 def memory(pid: int) -> Memory:
