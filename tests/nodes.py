@@ -75,6 +75,7 @@ class Journal:
 
     def __init__(self) -> None:
         self.records: dict[str, bytes] = {}
+        self.anew = False
 
     def put(self, call_id: str, record: bytes) -> None:
         self.records[call_id] = record
