@@ -18,9 +18,10 @@ import pytest
 
 from relay.types import Endpoint
 from tests.calls import sdp
-from tests.lab import Host, Lab, LabError, give_address
+from tests.lab import Host, Lab, LabError, command, give_address
 from tests.ng import Proxy
 from tests.peers import ROOT
+from tests.routers import BRIDGE, EXABGP
 from tests.stores import eventually
 from tests.systemd import Systemd
 
@@ -184,3 +185,15 @@ def _writes(site: Site, name: str) -> bool:
 def _partner(site: Site, name: str) -> dict[str, Any]:
     (partner,) = site.status(name)["replication"]["partners"].values()
     return dict(partner)
+
+
+@pytest.mark.parametrize("sample", sorted((ROOT / "deploy/bird").glob("*.conf")), ids=lambda path: path.name)
+def test_bird_reads_its_samples(sample: Path) -> None:
+    command("bird", "-p", "-c", str(sample))
+
+
+def test_exabgp_reads_its_sample(tmp_path: Path) -> None:
+    text = (ROOT / "deploy/exabgp/exabgp.conf").read_text()
+    own = tmp_path / "exabgp.conf"
+    own.write_text(text.replace("/usr/lib/hairpin/bridge.py", str(BRIDGE)))  # what is to be run has to be there
+    command(str(EXABGP), "validate", "-n", str(own))
