@@ -89,11 +89,13 @@ class Restoring:
     def hold(self) -> int:
         """Keep the ports of all that is to be restored from being drawn; returns how many are in force.
 
-        Those are all, unless the tables are new, or were at a start before that did not get to its end.
+        Those are all, unless the tables are new, or were at a start before that did not get to its end. What was let go
+        of last rests: the relay before may have died before it was written that a call has these ports no more.
         """
         inherited = self._registry.plane.inherited()
         self._in_force = {(end.ip, end.port & ~1) for end in inherited}
         self._registry.hold(inherited)
+        self._registry.rest(self._registry.plane.closing(), self._clock())
         if self._waiting and (not inherited or self._journal.anew):
             self._journal.anew = True
             self._registry.hold([end for call_id in self._waiting for end in self._ports(call_id)])

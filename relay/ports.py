@@ -135,6 +135,14 @@ class PortPool:
         self.drawn -= 1
         self._resting[pair] = until
 
+    def rest(self, ports: Iterable[int], until: float) -> None:
+        """Let pairs rest that an earlier process let go of."""
+        for pair in self._pairs_of(ports):
+            if self._state[pair] == _OUT and not self._barred[pair]:
+                self._withdraw(pair)
+                self._state[pair] = _RESTING
+                self._resting[pair] = until
+
     def skip(self, ports: Iterable[int]) -> None:
         """Leave out pairs of which other programs hold a port; replaces what an earlier call left out.
 

@@ -36,11 +36,15 @@ class Receiving(Standing):
 
     def hold(self, locals_: Iterable[Endpoint]) -> None:
         """Have no call made on ports of calls that are yet to come; they may be named by either port of a pair."""
-        ports: dict[str, list[int]] = {}
-        for local in locals_:
-            ports.setdefault(local.ip, []).append(local.port)
+        ports = _by_address(locals_)
         for interface in self.interfaces:
             interface.pool.hold(ports.get(interface.address, ()))
+
+    def rest(self, locals_: Iterable[Endpoint], now: float) -> None:
+        """Have calls made on ports that another process let go of only where there are no others."""
+        ports = _by_address(locals_)
+        for interface in self.interfaces:
+            interface.pool.rest(ports.get(interface.address, ()), now + self.settings.delete_delay)
 
     def unhold(self) -> None:
         """All calls have come that will."""
@@ -172,6 +176,13 @@ class Receiving(Standing):
             _less(one if one.packets > other.packets else other, stands)
             for one, other, stands in zip(written, here, ports, strict=True)
         ]
+
+
+def _by_address(locals_: Iterable[Endpoint]) -> dict[str, list[int]]:
+    ports: dict[str, list[int]] = {}
+    for local in locals_:
+        ports.setdefault(local.ip, []).append(local.port)
+    return ports
 
 
 def _less(total: StreamState, part: StreamState) -> StreamState:

@@ -72,6 +72,9 @@ class Dataplane(Protocol):
         stays as far as the rule says the same. `remove` takes it out of force.
         """
 
+    def closing(self) -> list[Endpoint]:
+        """Local ports that still drop in silence since their rules were removed, by the relay before this one, too."""
+
     def heard(self, ip: str) -> bytes:
         """Which ports of a local address took packets since this was last asked.
 

@@ -94,6 +94,10 @@ class MemoryDataplane:
         """Ports that the former plane had in force, and that no rule was installed at since."""
         return list(self._left)
 
+    def closing(self) -> list[Endpoint]:
+        """Ports that were taken out of force with a time to linger."""
+        return list(self.lingering)
+
     def heard(self, ip: str) -> bytes:
         """Which ports of a local address took packets since this was last asked."""
         return port_bitmap(self._heard.pop(ip, ()))

@@ -11,7 +11,7 @@ new one, whole, and learns nothing until both rules agree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -84,11 +84,11 @@ class RuleTable(Readings):
 
     def inherited(self) -> list[Endpoint]:
         """Ports that a former process left in force, and that no rule was installed at since; 50 ms for 100,000."""
-        left = np.fromiter(self._inherited, np.intp, len(self._inherited))
-        addresses, ports = left >> 16, (left & 0x7FFF) << 1 | left >> 15 & 1
-        return [
-            Endpoint(self._addresses[one], port) for one, port in zip(addresses.tolist(), ports.tolist(), strict=True)
-        ]
+        return self._locals(self._inherited)
+
+    def closing(self) -> list[Endpoint]:
+        """Ports that drop in silence since their rules were removed, by a former process, too."""
+        return self._locals(self._closing)
 
     def nexthops_in_use(self) -> set[int]:
         """The next hops that live rules send to, those of a former process included."""
@@ -174,6 +174,14 @@ class RuleTable(Readings):
         self._closing.clear()
         self._inherited.clear()
         super().close()
+
+    def _locals(self, places: Collection[int]) -> list[Endpoint]:
+        """The local ports that stand at many places."""
+        found = np.fromiter(places, np.intp, len(places))
+        addresses, ports = found >> 16, (found & 0x7FFF) << 1 | found >> 15 & 1
+        return [
+            Endpoint(self._addresses[one], port) for one, port in zip(addresses.tolist(), ports.tolist(), strict=True)
+        ]
 
     # -- entries
 

@@ -137,6 +137,10 @@ class XdpDataplane:
         """Ports that a former process left in force, and that no rule was installed at since."""
         return self._table.inherited()
 
+    def closing(self) -> list[Endpoint]:
+        """Ports that drop in silence since their rules were removed, by a former process, too."""
+        return self._table.closing()
+
     def heard(self, ip: str) -> bytes:
         """Which ports of a local address took packets since this was last asked; 0.3 ms."""
         return self._table.heard(ip)

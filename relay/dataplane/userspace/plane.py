@@ -166,6 +166,10 @@ class UserspaceDataplane:
         """Nothing stands from before: the sockets went with their process."""
         return []
 
+    def closing(self) -> list[Endpoint]:
+        """Ports whose sockets only drop what comes."""
+        return list(self._lingering)
+
     def heard(self, ip: str) -> bytes:
         """Which ports of a local address took packets since this was last asked."""
         return port_bitmap([local.port for local, port in self._ports.items() if local.ip == ip and port.moved()])

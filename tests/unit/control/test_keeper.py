@@ -281,6 +281,26 @@ def test_ports_are_kept_also_after_a_start_that_put_only_some_calls_in_force(tmp
     run(scenario())
 
 
+def test_ports_that_were_let_go_of_before_that_was_written_are_not_drawn_at_once(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        first = await node(tmp_path, interfaces=[small(4)])
+        first.stage.offer(call_id="a")
+        facing, other = first.stage.ports("a")
+        first.die()
+        second = await node(tmp_path, left=[facing], interfaces=[small(4)])  # its answer had let go of the other
+        second.die()
+        third = Node(await asyncio.to_thread(staged, [facing], [small(4)]), tmp_path)
+        third.stage.plane.lingering[other] = 30.0
+        third.keeper.hold()
+        third.stage.offer(call_id="new")
+        await third.restored()
+        assert sorted(third.stage.registry.call_ids(9)) == ["a", "new"]
+        third.stage.check()
+        third.die()
+
+    run(scenario())
+
+
 def test_what_is_in_force_without_a_call_is_removed_when_all_are_restored(tmp_path: Path) -> None:
     async def scenario() -> None:
         first = await node(tmp_path)

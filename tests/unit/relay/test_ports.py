@@ -269,3 +269,14 @@ def test_what_is_lent_can_be_claimed_and_grows_with_the_range() -> None:
     some.lend([(30008, 30015)])
     assert drain(some) == {30004}
     assert some.drawn == 4
+
+
+def test_pairs_that_an_earlier_process_let_go_rest() -> None:
+    pool = PortPool(30000, 30005, lambda: 0.0)
+    pool.hold([30002])
+    pool.rest([30001, 30002], until=50.0)
+    assert pool.draw(1.0) == 30004
+    pool.claim(30002)
+    assert pool.draw(2.0) == 30000  # nothing else is left
+    with pytest.raises(PortsExhausted):
+        pool.draw(3.0)

@@ -180,6 +180,16 @@ def test_what_stands_is_inherited_until_it_is_taken_over(former: Process) -> Non
     assert table.get(FACING_A) is not None
 
 
+def test_what_was_removed_last_is_known_until_it_is_the_kernel_s_again(former: Process) -> None:
+    former.table.install(pair())
+    former.table.remove([FACING_A], 30.0)
+    process = follow(former)
+    assert process.table.closing() == [FACING_A]
+    assert process.table.inherited() == [FACING_B]
+    process.run_timers(60.0)
+    assert process.table.closing() == []
+
+
 @pytest.mark.parametrize("one_by_one", [False, True])
 @pytest.mark.parametrize("turned", [False, True])
 def test_the_same_rules_store_nothing(former: Process, one_by_one: bool, turned: bool) -> None:
