@@ -87,7 +87,7 @@ def test_an_orderly_end_leaves_nothing(host: Host, how: signal.Signals) -> None:
     assert not pidfile.exists()
     assert not pings(host, NG)
     assert f"stopping on {how.name} with 1 calls standing" in daemon.said()
-    assert "[standing] ended after 0 s, the relay stopped: " in daemon.said()
+    assert re.search(r"\[standing\] ended after \d s, the relay stopped: ", daemon.said())
     assert "ERROR" not in daemon.said()
     assert "Traceback" not in daemon.said()
 
@@ -172,7 +172,8 @@ def test_operators_see_and_end_a_call(host: Host) -> None:
     missing = hairpin(host, "show", "one@host")
     assert (missing.returncode, missing.stdout) == (1, "")
     assert "no call has the Call-ID 'one@host': see `hairpin list`" in missing.stderr
-    daemon.says("[one@host] ended after 0 s, terminated by the operator: 0 packets, 0 lost, 0 dropped")
+    said = daemon.says("terminated by the operator: 0 packets, 0 lost, 0 dropped")
+    assert re.search(r"\[one@host\] ended after \d s, terminated by the operator: ", said)
     status = json.loads(hairpin(host, "status", "--json").stdout)
     assert status["calls"] == {"standing": 0, "deleted": 0, "ready": 0}
     assert status["interfaces"][0]["ports_used"] == 0
