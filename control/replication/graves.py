@@ -51,10 +51,10 @@ class Graves:
         """Incarnations of a Call-ID that have ended."""
         return tuple(self._by_call.get(call_id, ()))
 
-    def told(self, call_id: str, incarnation: str) -> bool:
-        """Whether this node's keyspace holds the tombstone of a call."""
+    def told(self, call_id: str, incarnation: str, until: float = 0.0) -> bool:
+        """Whether this node's keyspace holds the tombstone of a call, until some time at least."""
         grave = self._by_call.get(call_id, {}).get(incarnation)
-        return grave is not None and grave.own
+        return grave is not None and grave.own and grave.until >= until
 
     def expire(self, now: float) -> None:
         """Forget what is over."""

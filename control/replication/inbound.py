@@ -73,7 +73,7 @@ class Inbound:
             self._end(record, own)
         elif verdict is Verdict.BURY:
             self._outbound.remember(record, own)
-        elif verdict is Verdict.DEAD and (own or not self._outbound.graves.told(record.call_id, record.incarnation)):
+        elif verdict is Verdict.DEAD and (own or not self._outlasts(record)):
             self._outbound.bury(record._replace(written=self._unix()))
         elif verdict is Verdict.OLDER and own:
             self._outbound.again[record.call_id] = None
@@ -99,6 +99,11 @@ class Inbound:
             self._registry.forget(call_id, reason, self._clock())
         if self._shelf is not None:
             self._shelf.drop(call_id)
+
+    def _outlasts(self, record: Record) -> bool:
+        """Whether a tombstone in the own keyspace stands for longer than a living record that was just read."""
+        until = self._clock() + self._terms.expires
+        return self._outbound.graves.told(record.call_id, record.incarnation, until)
 
     def _verdict(self, record: Record) -> Verdict:
         head = self._registry.find(record.call_id)
