@@ -15,6 +15,8 @@ from tests.lab import Lab
 from tests.partners import LEASE, OPEN, Partners
 from tests.stores import eventually
 
+EXPIRES, TOMBSTONE = 86400, 900
+"""Seconds for which Redis has records and tombstones, as relays have it where nobody says otherwise."""
 AHEAD = 600
 """Seconds, more than any length of time that relays compare."""
 CLOCK = f"""
@@ -62,6 +64,28 @@ def test_what_ended_while_a_relay_was_dead_stays_so(partners: Partners) -> None:
         one.hang_up(f"ends at its next owner {number}")
     two.begin()
     partners.settled({f"stays {number}": number for number in (1, 2, 3)})
+
+
+def test_an_end_outlasts_the_record_of_a_dead_relay_that_had_taken_the_call_unheard(partners: Partners) -> None:
+    one, _, three = partners.members
+    for name in ("alone", "taken"):
+        one.set_up(name)
+    partners.settled({"alone": 1, "taken": 1})
+    with partners.parted(one):
+        three.set_up("taken", 6000)
+        eventually(lambda: partners[2].calls()["taken"][0] == 3, "another heard of it")
+        three.kill()
+        for name in ("alone", "taken"):
+            one.hang_up(name)
+    eventually(lambda: _lasts(partners, 1, "taken") > EXPIRES, "a tombstone that stands for longer than any record")
+    eventually(lambda: 0 < _lasts(partners, 1, "alone") <= TOMBSTONE, "the usual time where nobody else had the call")
+    three.begin()
+    partners.settled({})
+
+
+def _lasts(partners: Partners, keyspace: int, call_id: str) -> int:
+    """Seconds until Redis forgets what it has of a call."""
+    return int(partners.master.ask("-n", str(keyspace), "TTL", f"call:{call_id}"))
 
 
 def _own(partners: Partners) -> dict[str, int]:
