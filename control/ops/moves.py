@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from control.ops.operators import Arguments, Handler, OperatorError
+from relay.errors import HairpinError
 from relay.registry import Registry
 
 __all__ = ["Announcer", "Moves", "Owner"]
@@ -81,9 +83,8 @@ class Moves:
         self, arguments: Arguments, does: str, order: Callable[[str | None, bool], list[str]]
     ) -> dict[str, Any]:
         ip, force, at = _address(arguments), arguments.get("force") is True, self._clock()
-        forced = ", by force" if force else ""
-        log.warning("an operator (%s) %s %s%s", arguments.get("operator"), does, ip or "all addresses", forced)
-        return {"addresses": order(ip, force), "at": at}
+        with _told(arguments, f"{does} %s{', by force' if force else ''}"):
+            return {"addresses": order(ip, force), "at": at}
 
     def _drain(self, arguments: Arguments) -> Iterator[Any]:
         registry = self._registry
@@ -103,15 +104,15 @@ class Moves:
 
     def _active(self, arguments: Arguments) -> Iterator[Any]:
         owner = self._with_partners()
-        log.warning("an operator (%s) takes the calls of %s", arguments.get("operator"), arguments.get("address"))
-        for ip in self._meant(arguments):
-            yield {"address": ip, "calls": owner.take(ip)}
+        with _told(arguments, "takes the calls of %s"):
+            for ip in self._meant(arguments):
+                yield {"address": ip, "calls": owner.take(ip)}
 
     def _standby(self, arguments: Arguments) -> Iterator[Any]:
         owner = self._with_partners()
-        log.warning("an operator (%s) releases the calls of %s", arguments.get("operator"), arguments.get("address"))
-        for ip in self._meant(arguments):
-            yield {"address": ip, "partner": owner.release(ip)}
+        with _told(arguments, "releases the calls of %s"):
+            for ip in self._meant(arguments):
+                yield {"address": ip, "partner": owner.release(ip)}
 
     def _addresses(self, arguments: Arguments) -> Iterator[Any]:
         yield self._announcer.status()
@@ -127,6 +128,17 @@ class Moves:
         if ip is not None and ip not in known:
             raise OperatorError(f"{ip} is no service address of this relay: see `hairpin status`")
         return known if ip is None else [ip]
+
+
+@contextmanager
+def _told(arguments: Arguments, does: str) -> Iterator[None]:
+    """Log what an operator does to an address, and where it was refused."""
+    log.warning(f"an operator (%s) {does}", arguments.get("operator"), _address(arguments) or "all addresses")
+    try:
+        yield
+    except HairpinError as error:
+        log.warning("the operator (%s) is refused that: %s", arguments.get("operator"), error)
+        raise
 
 
 def _address(arguments: Arguments) -> str | None:

@@ -98,6 +98,23 @@ def test_a_refusal_is_the_answer() -> None:
         Relay().ask("withdraw", address=[IP])
 
 
+def test_the_log_says_what_was_ordered_and_what_was_refused(caplog: pytest.LogCaptureFixture) -> None:
+    relay = Relay(Owner())
+    relay.ask("active", operator="uid 5")
+    for command in ("withdraw", "standby"):
+        with pytest.raises(HairpinError):
+            relay.ask(command, address=IP, operator="uid 5")
+    relay.ask("withdraw", force=True, operator="uid 5")
+    assert caplog.messages == [
+        "an operator (uid 5) takes the calls of all addresses",
+        f"an operator (uid 5) withdraws {IP}",
+        "the operator (uid 5) is refused that: no partner",
+        f"an operator (uid 5) releases the calls of {IP}",
+        "the operator (uid 5) is refused that: nobody can take them",
+        "an operator (uid 5) withdraws all addresses, by force",
+    ]
+
+
 def test_a_drain_refuses_calls_and_drains_routes_and_resume_ends_both() -> None:
     relay = Relay()
     calls = {"standing": 0, "deleted": 0, "ready": 0}
