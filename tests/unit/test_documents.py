@@ -77,27 +77,47 @@ def test_limits_are_those_of_the_code(row: str, numbers: tuple[int, ...]) -> Non
     assert [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", line)] == list(numbers)
 
 
+CODE = [ast.parse(path.read_text()) for folder in ("relay", "control") for path in (ROOT / folder).rglob("*.py")]
+RUNBOOK = [
+    re.split(r" ?… ?", text)
+    for cell in re.findall(r"^\| (`.*?`) \|", DOCUMENTS["deploy/PAIR.md"].partition("## Runbook")[2], re.MULTILINE)
+    for text in re.findall("`(.*?)`", cell)
+]
+"""Texts of its rows, as the parts between what is filled in."""
+
+
 def said() -> Iterator[str]:
     """All that the code may say, with … for what is filled in."""
-    for path in (path for folder in ("relay", "control") for path in (ROOT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.JoinedStr):
-                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield re.sub(r"%[sd]|%\.0f|\{\}", "…", node.value)
+    for node in (node for tree in CODE for node in ast.walk(tree)):
+        if isinstance(node, ast.JoinedStr | ast.Constant):
+            yield wording(node)
+
+
+def wording(node: ast.AST) -> str:
+    """A text as the code has it."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    found = node.value if isinstance(node, ast.Constant) else ""
+    return re.sub(r"%[sd]|%\.\df|\{\}", "…", found) if isinstance(found, str) else ""
+
+
+def errors() -> Iterator[str]:
+    """What is logged as an error by a relay that runs."""
+    for node in (node for tree in CODE for node in ast.walk(tree)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("log.error", "_log.error"):
+            yield wording(node.args[0])
 
 
 def test_the_runbook_has_what_the_relay_says() -> None:
-    _, _, runbook = DOCUMENTS["deploy/PAIR.md"].partition("## Runbook")
-    cells = re.findall(r"^\| (`.*?`) \|", runbook, re.MULTILINE)
-    told = [text for cell in cells for text in re.findall("`(.*?)`", cell)]
     texts = list(said())
-    assert len(told) > 30
-    assert [text for text in told if not all(_is_said(part, texts) for part in re.split(r" ?… ?", text))] == []
+    assert len(RUNBOOK) > 30
+    assert [parts for parts in RUNBOOK if not all(any(part in text for text in texts) for part in parts)] == []
 
 
-def _is_said(part: str, texts: list[str]) -> bool:
-    return any(part in text for text in texts)
+def test_the_runbook_has_all_errors() -> None:
+    filled_in = {"", "…"}
+    told = {error for error in errors() for parts in RUNBOOK if all(part in error for part in parts)}
+    assert set(errors()) - told - filled_in == set()
 
 
 def test_samples_of_a_pair_are_mirror_images() -> None:
