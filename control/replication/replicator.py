@@ -330,7 +330,8 @@ class Replicator:
             assert keyspace is not None
             if isinstance(found[1], Record):
                 self.inbound.install(keyspace, found[1])
-                self.takeover.inherit(found[1].call_id)
+                if not self.released:  # of two that hand over to each other, calls would go to and fro
+                    self.takeover.inherit(found[1].call_id)
             else:
                 self._settle(keyspace, found[1])
             return True

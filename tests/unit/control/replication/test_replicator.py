@@ -220,6 +220,15 @@ def test_calls_that_come_or_come_back_during_a_hand_over_are_taken_too() -> None
     assert deeds(world) == {(1, 5)}, "the hand-over is done"
 
 
+def test_two_that_hand_over_to_each_other_do_not_play_ball() -> None:
+    world = pair()
+    assert world[1].replicator.release(address(1)) == 2
+    assert world[2].replicator.release(address(1)) == 1
+    world.run(3 * TERMS.lease)
+    ((_, term),) = deeds(world)
+    assert term <= 3
+
+
 def test_nothing_is_handed_over_where_nobody_can_take_it() -> None:
     world = pair()
     world.crash(2)
