@@ -62,9 +62,11 @@ class Graves:
             self._forget(heapq.heappop(self._order))
 
     def own(self) -> Iterator[Record]:
-        """The tombstones that are to stand in this node's keyspace. A copy: calls may end meanwhile."""
-        found = [one.tombstone for graves in self._by_call.values() for one in graves.values() if one.own]
-        return iter(found)
+        """The tombstones that are to stand in this node's keyspace. More calls may end between two of them."""
+        for call_id in list(self._by_call):
+            for one in tuple(self._by_call.get(call_id, {}).values()):
+                if one.own:
+                    yield one.tombstone
 
     def _forget(self, entry: tuple[float, str, str]) -> None:
         until, call_id, incarnation = entry
