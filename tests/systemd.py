@@ -15,11 +15,18 @@ import time
 from pathlib import Path
 
 from tests.lab import Host, LabError, command
+from tests.peers import ROOT
 
 PATIENCE = 30.0
 """Seconds a job may take."""
 TARGETS = ("sysinit", "basic", "shutdown", "umount", "multi-user", "network-online")
 """What units refer to without naming it; here all of them are empty."""
+IN_SIGHT = f"""\
+[Service]
+ProtectHome=tmpfs
+BindReadOnlyPaths={ROOT}
+"""
+"""For a unit that runs what lies in this checkout: it may be in somebody's home, or in /tmp."""
 BOOT = """\
 set -e
 echo $$ >{group}/cgroup.procs

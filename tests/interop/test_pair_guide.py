@@ -23,7 +23,7 @@ from tests.ng import Proxy
 from tests.peers import ROOT
 from tests.routers import BRIDGE, EXABGP
 from tests.stores import eventually
-from tests.systemd import Systemd
+from tests.systemd import IN_SIGHT, Systemd
 
 pytestmark = pytest.mark.interop
 
@@ -36,14 +36,8 @@ HOLD_OFF = 3
 OWN_FOLDERS = ("/etc", "/opt", "/usr/bin", "/usr/lib", "/var/lib")
 CHECKOUT = f"mkdir -p /opt/hairpin && mount --bind {ROOT} /opt/hairpin"
 UNITS = {"router": ("bird",), "proxy": ("redis-server", "redis-sentinel")}
-# A checkout may lie in somebody's home here, and what was compiled may be older than its sources.
-DROP_IN = f"""\
-[Service]
-ProtectHome=no
-AmbientCapabilities=CAP_DAC_READ_SEARCH
-CapabilityBoundingSet=CAP_DAC_READ_SEARCH
-Environment=HAIRPIN_INTERPRETED={os.environ.get("HAIRPIN_INTERPRETED", "")}
-"""
+# What was compiled may be older than its sources.
+DROP_IN = f"{IN_SIGHT}Environment=HAIRPIN_INTERPRETED={os.environ.get('HAIRPIN_INTERPRETED', '')}\n"
 
 
 class Site:

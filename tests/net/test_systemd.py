@@ -17,19 +17,10 @@ from tests.lab import Lab, Network, standard_network
 from tests.media import Agent
 from tests.ng import Proxy, until
 from tests.peers import HAIRPIN, ROOT
-from tests.systemd import Systemd
+from tests.systemd import IN_SIGHT, Systemd
 from tests.talks import Talks
 
 UNIT = "hairpin.service"
-# The capability is only for the way to a checkout that lies in somebody's home.
-DROP_IN = """\
-[Service]
-ProtectHome=no
-AmbientCapabilities=CAP_DAC_READ_SEARCH
-CapabilityBoundingSet=CAP_DAC_READ_SEARCH
-StandardOutput=append:{log}
-StandardError=append:{log}
-"""
 
 
 def unit(address: str) -> str:
@@ -48,7 +39,8 @@ def network() -> Iterator[Network]:
 @pytest.fixture
 def systemd(network: Network) -> Iterator[Systemd]:
     host = network.relay
-    drop_in = DROP_IN.format(log=host.folder / "relay.log")
+    log = host.folder / "relay.log"
+    drop_in = f"{IN_SIGHT}StandardOutput=append:{log}\nStandardError=append:{log}\n"
     if interpreted := os.environ.get("HAIRPIN_INTERPRETED"):
         drop_in += f"Environment=HAIRPIN_INTERPRETED={interpreted}\n"
     units = {UNIT: unit(network.RELAY_ADDRESS), f"{UNIT}.d/lab.conf": drop_in}
