@@ -40,6 +40,8 @@ SILENCE = 3
 """Seconds after which a replica counts as cut off whose master says nothing."""
 MAX_TOLD = 200
 """Characters of a server's own words that are told on."""
+NO_PORT = "Cannot assign requested address"
+"""What the kernel says where all ports that it gives to connections are taken or reserved."""
 
 
 class RedisFault(HairpinError):
@@ -144,6 +146,8 @@ def explain(error: Exception) -> str:
             return words.format(text)
     if isinstance(error, ResponseError):
         return next((words for start, words in _ANSWERS if text.startswith(start)), f"answers: {text}")
+    if NO_PORT in text:
+        return "cannot be reached: the media ports leave no port of net.ipv4.ip_local_port_range to connect from"
     return f"cannot be reached: {text or type(error).__name__}"
 
 

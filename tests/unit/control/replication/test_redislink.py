@@ -32,6 +32,7 @@ from control.replication.redislink import MAX_TOLD, Place, explain
         (ResponseError("something\nelse"), "answers: something else"),
         (ConnectionError("Connection closed by server."), "cannot be reached: Connection closed by server."),
         (ConnectionRefusedError(111, "Connection refused"), "cannot be reached: [Errno 111] Connection refused"),
+        (ConnectionError("Error 99 connecting to 127.0.0.1:6379. Cannot assign requested address."), "leave no port"),
         (OSError(), "cannot be reached: OSError"),
     ],
 )
