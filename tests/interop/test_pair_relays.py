@@ -133,6 +133,7 @@ def test_a_relay_without_its_journal_has_its_calls_from_redis(partners: Partners
     for segment in (partners[1].state / "0" / "journal").glob("calls-*"):
         _damage(segment, damage)
     partners[1].begin()
+    eventually(partners[1].in_step, "it has asked for calls on its ports, and may draw others")
     partners[1].set_up(f"begins {damage} 1")
     partners.settled(standing | {f"begins {damage} 1": 1})
 

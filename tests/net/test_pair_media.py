@@ -99,6 +99,7 @@ def test_a_namespace_that_goes_and_comes_back_costs_no_call(partners: Partners, 
     one.replica.kill()
     remove_namespace(one.place.host.namespace)
     goes_on(call)
+    partners.network.core.run("ip", "link", "delete", one.place.port, check=False)  # the kernel may take its time
     command("ip", "netns", "add", one.place.host.namespace)
     one.place.host.ip("link", "set", "lo", "up")
     cable(lab, partners, one)
