@@ -20,7 +20,7 @@ from tests.scenes import Act, Offers, Scene, complaints
 
 OFFER_RATE = 50
 """New calls per second beside those that talk, where a case has them."""
-KILL_PERIOD = 4.0
+KILL_PERIOD = 6.0
 """Seconds from one kill of a daemon to the next."""
 PROMOTION = 10.0
 """Seconds that calls go on after Redis' master was killed."""
