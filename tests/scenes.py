@@ -18,6 +18,7 @@ from typing import Self
 from tests.cluster import QUICK, Cluster
 from tests.gaps import Heard
 from tests.lab import Host, Lab, LabError
+from tests.media import PERIOD
 from tests.peers import kamailio_log, start_kamailio
 from tests.telephones import FIRST_PORT, RATE, SCENARIOS, Telephones
 
@@ -27,6 +28,9 @@ TALK: tuple[str, ...] = (*QUICK, "--delete-delay=2")
 """Options of relays whose calls come and go in a test."""
 LAST_WORDS = 2.0
 """Seconds that calls go on after the last act, at least."""
+
+ENOUGH = 0.99
+"""Of the packets that telephones had to send, the part without which what was heard says nothing of relays."""
 
 Act = tuple[float, Callable[[], object]]
 """What befalls the installation, and how many seconds after all calls stand."""
@@ -62,7 +66,7 @@ class Scene:
         """Place calls, have all this happen while they talk, and tell what was heard when all have ended.
 
         They talk for `seconds` after the last was answered, and 2 s longer than the last act at least. `watch` is
-        called some times a second. Raises LabError where a call fails.
+        called some times a second. Raises LabError where a call fails, or telephones could not keep up.
         """
         after = max((at for at, _ in acts), default=0.0) + LAST_WORDS
         length = calls / RATE + max(seconds, after)
@@ -77,7 +81,13 @@ class Scene:
             telephones.wait(look)
             if stage.left:
                 raise LabError(f"{len(stage.left)} acts of the scene were not played: not all calls came to stand")
-            return Heard.of(calls, telephones.pairs())
+            found = Heard.of(calls, telephones.pairs())
+            due = len(found.hearings) * round(length / PERIOD)
+            if (sent := sum(one.sent for one in found.hearings)) < due * ENOUGH:
+                raise LabError(
+                    f"the telephones sent {sent} of {due} packets: this machine is too busy to tell anything"
+                )
+            return found
 
 
 class _Acts:
