@@ -29,12 +29,14 @@ from relay.registry import SESSION_LIMIT, Registry
 if TYPE_CHECKING:
     from control.replication.redis import RedisStore
 
-__all__ = ["Pair"]
+__all__ = ["Pair", "handed_over"]
 
 log = logging.getLogger("hairpin")
 
 HAND_OVER = 5.0
-"""Seconds an orderly stop waits for partners to take the calls."""
+"""Seconds an orderly stop waits for partners to take one more call."""
+AT_MOST = 60.0
+"""Seconds it takes altogether: systemd kills after 90."""
 GLANCE = 0.05
 """Seconds between two looks at how many are left."""
 
@@ -113,12 +115,10 @@ class Pair:
         """
         self._registry.draining |= withdraw
         await self._failover.leave(withdraw)
-        if withdraw and self._replicator is not None and _released(self._registry, self._replicator):
-            for _ in range(round(HAND_OVER / GLANCE)):
-                if not self._registry.own:
-                    break
-                await asyncio.sleep(GLANCE)
-            log.info("partners have taken all calls but %d, which end", self._registry.own)
+        registry, replicator = self._registry, self._replicator
+        if withdraw and replicator is not None and registry.own:
+            await handed_over(lambda: registry.own, lambda: _released(registry, replicator))
+            log.info("partners have taken all calls but %d, which end", registry.own)
 
     async def close(self) -> None:
         """Let go of the speaker, then of Redis, which is told what waits."""
@@ -151,6 +151,24 @@ def _store(config: Config, standing: int) -> RedisStore | None:
     from control.sharing import store
 
     return store(config, os.environ, standing)
+
+
+async def handed_over(left: Callable[[], int], ask: Callable[[], bool]) -> None:
+    """Wait until no calls are `left` as partners take them, for as long as they go on taking.
+
+    `ask` has partners take them, and tells whether there are any; what it asks holds for a while only.
+    """
+    least, begun = left(), time.monotonic()
+    until = now = begun
+    while least and now - begun < AT_MOST:
+        if now >= until:
+            if (now > begun and left() >= least) or not ask():
+                return
+            least, until = left(), now + HAND_OVER
+        await asyncio.sleep(GLANCE)
+        now = time.monotonic()
+        if not left():
+            return
 
 
 def _released(registry: Registry, replicator: Replicator) -> bool:
