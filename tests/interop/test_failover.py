@@ -168,7 +168,7 @@ def test_a_relay_that_is_killed_and_at_once_started_keeps_its_route(pair: Pair) 
     pair.daemons.pop(1).end(signal.SIGKILL)
     pair.begin(1)
     until("the look at what stands", lambda: pair.address(1, SERVICE)["confirmed"], 20)
-    assert "relay before this one" in pair.daemons[1].said()
+    pair.daemons[1].says("relay before this one")
     time.sleep(GRACE + 1)
     assert pair.address(1, SERVICE)["role"] == "primary"
     assert "primary instead of none" not in pair.daemons[1].said()
