@@ -191,6 +191,7 @@ def test_bird_may_announce_instead(site: Site) -> None:
     eventually(partial(site.announces, "relay1", {SERVICE: "primary", OTHER: "backup"}), "announced by BIRD", 60)
     assert site.status("relay1")["failover"]["speaker"] == "bird"
     eventually(lambda: ADDRESSES["relay1"] in site.at(), "taken by the router")
+    eventually(site.covered, "a partner for the address")
     site.run("relay1", f"hairpin withdraw {SERVICE}")
     eventually(lambda: ADDRESSES["relay2"] in site.at(), "withdrawn")
 

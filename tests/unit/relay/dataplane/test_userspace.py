@@ -156,7 +156,9 @@ def test_packets_go_both_ways_between_the_ports_of_a_call(parties: tuple[Phone, 
     run(scenario)
 
 
-@pytest.mark.parametrize(("first", "second"), [(RELAY, "::1"), ("::1", RELAY), ("::1", "::1")])
+@pytest.mark.parametrize(
+    ("first", "second"), [(RELAY, "::1"), ("::1", RELAY), ("::1", "::1")], ids=["4 to 6", "6 to 4", "6 to 6"]
+)
 def test_the_families_are_bridged_with_ttl_and_tos(phone: Callable[[str, int], Phone], first: str, second: str) -> None:
     a = phone("::1" if ":" in first else own_ip(2), own_port(0))
     b = phone("::1" if ":" in second else own_ip(3), own_port(10))
