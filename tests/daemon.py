@@ -9,7 +9,7 @@ import time
 
 from relay.types import Endpoint
 from tests.lab import Host
-from tests.peers import HAIRPIN, answers
+from tests.peers import HAIRPIN, PATIENCE, answers
 
 NG = Endpoint("127.0.0.1", 2223)
 SDP = "v=0\r\no=- 1 1 IN IP4 10.99.5.2\r\ns=-\r\nc=IN IP4 10.99.5.2\r\nt=0 0\r\nm=audio 4000 RTP/AVP 8\r\n"
@@ -34,7 +34,7 @@ class Daemon:
 
     def says(self, words: str) -> str:
         """Wait until the log has these words."""
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE
         while words not in self.said():
             assert time.monotonic() < until, f"{words!r} is not in {self.said()}"
             time.sleep(0.05)
@@ -44,7 +44,7 @@ class Daemon:
         return self.host.end(self.process, how)
 
     def refused(self) -> str:
-        assert self.process.wait(15) == 1, self.said()
+        assert self.process.wait(PATIENCE) == 1, self.said()
         self.host.end(self.process)
         return self.said()
 

@@ -150,7 +150,7 @@ class Host:
         """Start to capture what passes an interface; `only` is a libpcap filter, `length` bytes kept per packet."""
         return Capture(self, interface, file, only, length)
 
-    def end(self, process: subprocess.Popen[str], how: signal.Signals = signal.SIGTERM, patience: float = 5.0) -> int:
+    def end(self, process: subprocess.Popen[str], how: signal.Signals = signal.SIGTERM, patience: float = 15.0) -> int:
         """End one program, and kill it where it does not listen. Returns its exit code."""
         if process.poll() is None:
             process.send_signal(how)

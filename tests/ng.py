@@ -110,7 +110,7 @@ class Dialogue:
         return Endpoint(address[1], int(port[1]))
 
 
-def until(condition: Callable[[], bool], seconds: float = 6.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait until something is so. Raises TimeoutError."""
     end = time.monotonic() + seconds
     while not condition():

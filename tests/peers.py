@@ -19,7 +19,7 @@ NG_PORT = 2223
 SIP_PORT = 5060
 EF = 184
 """The TOS byte of DSCP EF (RFC 3246), which telephony is marked with."""
-PATIENCE = 15.0
+PATIENCE = 40.0
 """Seconds a program may take until it answers."""
 
 

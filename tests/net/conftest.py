@@ -178,7 +178,7 @@ def other_object(tmp_path: File) -> File:
     return tmp_path / "build" / "relay.bpf.o"
 
 
-async def wait_for(condition: Callable[[], bool], seconds: float = 3.0) -> None:
+async def wait_for(condition: Callable[[], bool], seconds: float = 15.0) -> None:
     """Poll until something is so. Raises TimeoutError."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - counters in mapped memory tell nobody
