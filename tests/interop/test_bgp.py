@@ -21,7 +21,7 @@ import pytest
 from control.failover.bird import Bird as BirdSpeaker
 from control.failover.exabgp import ExaBgp
 from control.failover.pulse import Pulse
-from control.failover.speaker import Attributes, Role, Route, Speaker, Styles
+from control.failover.speaker import Attributes, Role, Route, Speaker, SpeakerLost, Styles
 from tests.lab import Lab, LabError
 from tests.pair import PairNetwork, RelayHost, pair_network, reach, silence
 from tests.routers import Bird, ExaBgpd, Speaking, relay_bfd, relay_bird, relay_exabgp, router_bird, until
@@ -236,11 +236,19 @@ def test_the_speaker_is_killed_and_returns(site: Site) -> None:
     site.established(1)
     print(f"{site.kind}: announced again {site.route(one):.1f} s after the session")
     if site.kind == "bird":
-        speaking.announce({one.service: Role.NONE})
+        until("the speaker's return to it", lambda: confirmed(speaking, {one.service: Role.NONE}))
         site.route(None)
         speaking.announce({one.service: Role.PRIMARY})
     site.route(one)
     site.route(None, 2)
+
+
+def confirmed(speaking: Speaking, routes: dict[str, Role]) -> bool:
+    try:
+        speaking.announce(routes)
+    except SpeakerLost:
+        return False
+    return True
 
 
 def test_exabgp_that_dies_leaves_its_routes_to_a_graceful_restart(exabgp: Site) -> None:
