@@ -173,6 +173,8 @@ class Relay:
         stack.callback(asyncio.create_task(self._tick_forever()).cancel)
         if not self.found_calls:
             await pairing
+        else:
+            pairing.add_done_callback(_say_what_failed)
 
     async def leave(self) -> None:
         """Begin the end: calls are left as they are for the next relay, or traffic goes and then all end."""
@@ -233,6 +235,12 @@ class Relay:
     def listeners(self) -> list[dict[str, str]]:
         """Where ng is spoken, to whom, and how Kamailio names it."""
         return self.transports.listeners(self.config, [one.address for one in self.registry.interfaces])
+
+
+def _say_what_failed(pairing: asyncio.Task[None]) -> None:
+    """Calls of the relay before go on, whatever becomes of its partners."""
+    if not pairing.cancelled() and (error := pairing.exception()) is not None:
+        log.error("calls are not shared until the relay is started again: %s", error, exc_info=error)
 
 
 def _open_journal(config: Config, left: Remains, stack: AsyncExitStack, leaving: Leaving) -> Journal:

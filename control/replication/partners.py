@@ -6,6 +6,8 @@ lease; where fewer were notified of, and that does not change with the next leas
 
 from __future__ import annotations
 
+from collections import Counter
+
 from control.replication.ownership import Life
 from control.replication.record import Lease
 
@@ -19,6 +21,8 @@ UNRESTORED = 10_000
 """Records of a keyspace that are kept in mind as not restored; more are counted only."""
 NAMED = 5
 """Reasons that are told anew between two comparisons."""
+REASONS_SHOWN = 8
+"""To operators, the most frequent first: of ports that are taken each is a reason of its own."""
 TOLERATED = 0.1
 """The share of a keyspace's calls that may be unrestorable while it counts as being here."""
 
@@ -127,9 +131,7 @@ class Partner(Keyspace):
 
     def status(self, now: float, lease: float) -> dict[str, object]:
         """What operators are told."""
-        reasons: dict[str, int] = {}
-        for reason in self.unrestored.values():
-            reasons[reason] = reasons.get(reason, 0) + 1
+        reasons = Counter(self.unrestored.values())
         return {
             "name": self.lease.name if self.lease is not None else None,
             "lives": self.lives(now, lease),
@@ -140,7 +142,8 @@ class Partner(Keyspace):
             "lag ms": round(self.lag * 1000, 1),
             "worst lag ms": round(self.worst * 1000, 1),
             "clock behind": round(self.life.clock.behind, 3),
-            "not restored": reasons,
+            "not restored": dict(reasons.most_common(REASONS_SHOWN)),
+            "not restored in all": reasons.total(),
         }
 
     def finish(self, calls: frozenset[str], now: float) -> None:
