@@ -17,9 +17,10 @@ SOURCES := $(wildcard relay control tests bench setup.py)
 # Whoever is root already needs no sudo.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=CI,TERM PYTHONDONTWRITEBYTECODE=1)
 PYTEST := -m pytest --no-skips -p no:cacheprovider
-# Tests of one file share a laboratory and stay together. Those in laboratories wait more than they work: more workers
-# than processors; those that work are given two.
-BESIDE := --dist=loadfile --numprocesses
+# Tests of one file share a laboratory and stay together. Laboratories wait more than they work: there are more of them
+# than processors.
+LABORATORIES := --numprocesses=4 --dist=loadfile
+WORKERS := --numprocesses=2 --dist
 
 .PHONY: help
 help: ## Show this list
@@ -80,8 +81,8 @@ format: develop ## Lay out the Python code as lint wants it
 
 .PHONY: unit
 unit: develop compiled ## Pure code, no privileges: from its sources, and as it is compiled
-	HAIRPIN_INTERPRETED=1 $(PYTHON) $(PYTEST) $(BESIDE)=2 tests/unit
-	$(PYTHON) $(PYTEST) $(BESIDE)=2 tests/unit
+	HAIRPIN_INTERPRETED=1 $(PYTHON) $(PYTEST) $(WORKERS)=loadfile tests/unit
+	$(PYTHON) $(PYTEST) $(WORKERS)=loadfile tests/unit
 
 .PHONY: bpf
 bpf: develop program generator compiled privileges ## Tables of packets through the XDP program (root)
@@ -89,15 +90,15 @@ bpf: develop program generator compiled privileges ## Tables of packets through 
 
 .PHONY: net
 net: develop program compiled privileges ## The relay and its traffic in network namespaces (root)
-	$(AS_ROOT) $(PYTHON) $(PYTEST) $(BESIDE)=4 tests/net
+	$(AS_ROOT) $(PYTHON) $(PYTEST) $(LABORATORIES) tests/net
 
 .PHONY: interop
 interop: develop program compiled test-packages privileges ## Kamailio, sipp, rtpengine and tshark around the relay (root)
-	$(AS_ROOT) $(PYTHON) $(PYTEST) $(BESIDE)=4 tests/interop
+	$(AS_ROOT) $(PYTHON) $(PYTEST) $(LABORATORIES) tests/interop
 
 .PHONY: fuzz
 fuzz: develop program compiled privileges ## Random input to all that parses, and to the XDP program (root)
-	$(AS_ROOT) $(PYTHON) $(PYTEST) $(BESIDE)=2 tests/fuzz
+	$(AS_ROOT) $(PYTHON) $(PYTEST) $(WORKERS)=worksteal tests/fuzz
 
 .PHONY: floor
 floor: develop program compiled privileges ## Tier bpf and the core of tier net under the oldest supported kernel, in a virtual machine (root)
