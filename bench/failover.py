@@ -1,6 +1,6 @@
 """How long calls are silent, and how many are lost, when addresses move and relays, hosts and Redis die.
 
-python -m bench.failover [--quick] [--calls=N] [--case=NAME ...]
+python -m bench.failover [--quick] [--calls=N] [--standing=N] [--case=NAME ...]
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.calls import CommandFailed
 from bench.report import Report, progress, table
+from bench.standing import Standing, at_home, roomy_scene
 from relay.errors import HairpinError
 from tests.gaps import Heard
 from tests.lab import Lab, LabError
+from tests.pair import RelayHost
 from tests.scenes import Act, Offers, Scene, complaints
 
 OFFER_RATE = 50
@@ -54,19 +57,17 @@ def heard(found: Heard) -> dict[str, Any]:
 
 
 def withdraw(scene: Scene, calls: int, _times: int) -> dict[str, Any]:
-    """An operator withdraws an address and announces it again."""
+    """An operator withdraws a relay's addresses, one after the other, and announces them again."""
     node, partner = scene.cluster.nodes[:2]
-    ip = node.place.service
+    addresses = tuple(at_home(node))
 
-    def away() -> None:
-        node.hairpin("withdraw", ip)
-        scene.cluster.moved(ip, partner.place)
+    def move(word: str, to: RelayHost) -> None:
+        for ip in addresses:
+            node.hairpin(word, ip)
+            scene.cluster.moved(ip, to)
 
-    def back() -> None:
-        node.hairpin("announce", ip)
-        scene.cluster.moved(ip, node.place)
-
-    return heard(scene.play(calls, (1.0, away), (4.0, back)))
+    away, back = functools.partial(move, "withdraw", partner.place), functools.partial(move, "announce", node.place)
+    return heard(scene.play(calls, (1.0, away), (4.0, back), seconds=4.0 + 2.0 * len(addresses)))
 
 
 def kills(scene: Scene, calls: int, times: int) -> dict[str, Any]:
@@ -120,27 +121,38 @@ CASES = (
 )
 
 
-def measure(cases: Sequence[Case], calls: int, kills_of_daemon: int, report: Report) -> None:
+def measure(cases: Sequence[Case], calls: int, kills_of_daemon: int, standing: int, report: Report) -> None:
     """Fill the report case by case; those that want the same installation share one."""
     for bfd in (True, False):
         chosen = [case for case in cases if case.bfd is bfd]
         if not chosen:
             continue
         progress(f"raising an installation {'with' if bfd else 'without'} BFD")
-        with Lab() as lab, Scene(lab, bfd=bfd) as scene:
+        with Lab() as lab, roomy_scene(lab, bfd=bfd) if standing else Scene(lab, bfd=bfd) as scene:
+            beside = _stand(scene, standing) if standing else None
             for case in chosen:
                 progress(case.what)
-                report.figures.append({"case": case.name, **case.play(scene, calls, kills_of_daemon)})
+                figure = {"case": case.name, **case.play(scene, calls, kills_of_daemon)}
+                report.figures.append(figure | (beside.figures() if beside else {}))
+
+
+def _stand(scene: Scene, calls: int) -> Standing:
+    progress(f"making {calls} calls that stand")
+    return Standing(scene, calls)
 
 
 def reached(case: Case, figure: dict[str, Any]) -> bool:
     """Whether all that a case may cost at most was kept to."""
     few = case.packets is None or figure["packets_lost"] <= case.packets
     well = not figure.get("offers_failed") and not figure.get("complaints")
-    return few and well and figure["gap_ms"] <= case.gap_ms and not figure["calls_lost"]
+    lost = figure["calls_lost"] or figure.get("standing_lost")
+    return few and well and figure["gap_ms"] <= case.gap_ms and not lost
 
 
-HEAD = ["case", "calls lost", "packets lost", "longest gap", "at most", "calls refused", "slowest set-up", ""]
+HEAD = [
+    *("case", "calls lost", "packets lost", "longest gap", "at most"),
+    *("calls refused", "slowest set-up", "standing lost", ""),
+]
 
 
 def show(report: Report) -> str:
@@ -164,6 +176,7 @@ def _row(case: Case, figure: dict[str, Any]) -> list[str]:
         f"{case.gap_ms} ms",
         f"{figure['offers_failed']} of {figure['offers']}" if offers else "-",
         f"{figure['slowest_setup_ms']} ms" if offers else "-",
+        f"{figure['standing_lost']} of {figure['standing']}" if "standing" in figure else "-",
         "reached" if reached(case, figure) else "missed",
     ]
 
@@ -174,10 +187,11 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="20 calls and two kills")
     parser.add_argument("--calls", type=int, help="live calls (default 100)")
+    parser.add_argument("--standing", type=int, default=0, help="calls without media that stand beside (default 0)")
     names = [case.name for case in CASES]
     parser.add_argument("--case", action="append", choices=names, help="only this; may be given again")
     options = parser.parse_args(arguments)
-    options.store = not (options.quick or options.calls or options.case)
+    options.store = not (options.quick or options.calls or options.standing or options.case)
     options.calls = options.calls or (20 if options.quick else 100)
     return options
 
@@ -186,15 +200,16 @@ def main(arguments: Sequence[str]) -> int:
     """The command."""
     options = _options(arguments)
     kills_of_daemon = 2 if options.quick else 10
-    report = Report("failover", {"calls": options.calls, "kills": kills_of_daemon, "offers_per_second": OFFER_RATE})
+    settings = {"calls": options.calls, "kills": kills_of_daemon, "offers_per_second": OFFER_RATE}
+    report = Report("failover", settings | {"standing": options.standing})
     chosen = [case for case in CASES if not options.case or case.name in options.case]
     code = 130
     try:
-        measure(chosen, options.calls, kills_of_daemon, report)
+        measure(chosen, options.calls, kills_of_daemon, options.standing, report)
         report.complete, code = True, 0
     except KeyboardInterrupt:
         progress("cut short")
-    except (HairpinError, LabError) as error:
+    except (HairpinError, LabError, CommandFailed) as error:
         print(f"bench.failover: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
         code = 1
     print(show(report))

@@ -59,6 +59,11 @@ class Node:
         """An operator's command on its host, and all it says."""
         return self.relay.hairpin(*words, f"--socket={self.relay.socket}")
 
+    @property
+    def frozen(self) -> bool:
+        """Whether its programs were stopped."""
+        return bool(self._frozen)
+
     def freeze(self) -> None:
         """Stop all its programs where they are."""
         for pid in command("ip", "netns", "pids", self.place.host.namespace).split():
