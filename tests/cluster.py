@@ -125,6 +125,8 @@ class Cluster:
         for place, replica in zip(places, replicas, strict=True):
             speaker, bfd = self._speak(place)
             self.nodes.append(Node(place, replica, speaker, self._relay(stack, place), bfd))
+        for node in self.nodes:
+            node.relay.ready()
         self.at_rest()
 
     def _speak(self, place: RelayHost) -> tuple[ExaBgpd | Bird, Bird | None]:
@@ -149,9 +151,9 @@ class Cluster:
             f"--bgp-socket={socket}",
             f"--bgp-include={host.folder}/bgp/hairpin.conf",
             "--ng-allow=10.98.0.0/16",
+            *self._options,
         )
-        relay = Supervised(host, place.address, pins, *options, *self._options, interfaces=interfaces)
-        return stack.enter_context(relay)
+        return stack.enter_context(Supervised(host, place.address, pins, *options, interfaces=interfaces, waits=False))
 
     def at_rest(self) -> None:
         """Wait until each relay serves its own address, and a partner would take it."""

@@ -33,10 +33,13 @@ def bpf_folder(at: Path) -> Iterator[Path]:
 class Supervised:
     """A supervisor and its relay, which keeps calls over restarts. Use it as a context manager.
 
-    `address` is where it is commanded, and where its media goes unless `interfaces` name other places.
+    `address` is where it is commanded, and where its media goes unless `interfaces` name other places. It answers when
+    this is made, or after `ready` where that is not waited for.
     """
 
-    def __init__(self, host: Host, address: str, pins: Path, *options: str, interfaces: Sequence[str] = ()) -> None:
+    def __init__(
+        self, host: Host, address: str, pins: Path, *options: str, interfaces: Sequence[str] = (), waits: bool = True
+    ) -> None:
         self.host = host
         self.ng = Endpoint(address, NG_PORT)
         self.log = host.folder / f"supervised-{time.monotonic_ns()}.log"
@@ -48,7 +51,12 @@ class Supervised:
                         f"--pin-dir={pins}", *media, f"--listen-ng={self.ng}", *options)  # fmt: skip
         with self.log.open("w") as log:
             self.process = host.start(str(HAIRPIN), "supervise", *self.options, stdout=log, stderr=log)
-        if not answers(host, self.process, self.ng):
+        if waits:
+            self.ready()
+
+    def ready(self) -> None:
+        """Wait until the relay answers. Raises LabError where it does not."""
+        if not answers(self.host, self.process, self.ng):
             said = self.log.read_text()
             self.stop()
             raise LabError(f"the relay does not start:\n{said}")
