@@ -150,7 +150,7 @@ class Set:
             if (found := owners(node)) != told or found.keys() != expected:
                 return f"{name} has {found}, {first.place.host.name} has {told}, and there are {sorted(expected)}"
             if (there := rules(node)) != forced:
-                return f"rules at {name}: {sorted(set(there.items()) ^ set(forced.items()))}"
+                return f"rules at {name}: {set(there.items()) ^ set(forced.items())}"
             if (drawn := ports_drawn(node)) != len(there):
                 return f"{drawn} ports are drawn at {name}, {len(there)} in force"
         return ""
