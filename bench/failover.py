@@ -57,17 +57,19 @@ def heard(found: Heard) -> dict[str, Any]:
 
 
 def withdraw(scene: Scene, calls: int, _times: int) -> dict[str, Any]:
-    """An operator withdraws a relay's addresses, one after the other, and announces them again."""
+    """An operator withdraws a relay's own addresses, and announces them again."""
     node, partner = scene.cluster.nodes[:2]
     addresses = tuple(at_home(node))
 
     def move(word: str, to: RelayHost) -> None:
+        # Of the relay itself: while programs were started for it, the calls would come to their ends.
         for ip in addresses:
-            node.hairpin(word, ip)
+            node.relay.operator(word, address=ip, force=False)
+        for ip in addresses:
             scene.cluster.moved(ip, to)
 
     away, back = functools.partial(move, "withdraw", partner.place), functools.partial(move, "announce", node.place)
-    return heard(scene.play(calls, (1.0, away), (4.0, back), seconds=4.0 + 2.0 * len(addresses)))
+    return heard(scene.play(calls, (1.0, away), (4.0, back)))
 
 
 def kills(scene: Scene, calls: int, times: int) -> dict[str, Any]:
