@@ -30,6 +30,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Any, Self, TypeVar
 
+from control.ops.place import ROOT_DIRECTORY
+
 T = TypeVar("T")
 
 NAMESPACES = Path("/run/netns")
@@ -69,6 +71,8 @@ class Host:
         """Make the folder and the namespace."""
         self.folder.mkdir(parents=True)
         command("ip", "netns", "add", self.namespace)
+        for left in ROOT_DIRECTORY.glob(f"hairpin-*-{self.path.stat().st_ino}.*"):  # numbers of namespaces come again
+            left.unlink(missing_ok=True)
         self.ip("link", "set", "lo", "up")
 
     @property

@@ -19,7 +19,7 @@ from tests.stores import RedisServer
 
 __all__ = ["EXPIRES", "PORTS", "WAITS", "Node", "Servers", "Witness", "apart", "knows", "scene", "until"]
 
-SOON = 20.0
+SOON = 60.0
 """Seconds in which all that is awaited has happened, also on a machine that is busy with other things."""
 WAITS = Patience(connect=0.5, command=0.5)
 EXPIRES = 3600.0

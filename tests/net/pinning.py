@@ -100,5 +100,5 @@ def age(folder: Path, seconds: int) -> None:
 async def renewed(plane: XdpDataplane) -> None:
     """Wait until the program of this version is in force, or is said not to be."""
     assert plane._renewal
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         await plane._renewal.close()
