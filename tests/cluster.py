@@ -53,7 +53,7 @@ class Node:
     def covered(self) -> bool:
         """Whether a partner would take its service address, as it knows."""
         rows = self.relay.operator("status")[0]["failover"]["addresses"]
-        return "backup" in next(row["partners"] for row in rows if row["address"] == self.place.service).values()
+        return any("backup" in row["partners"].values() for row in rows if row["address"] == self.place.service)
 
     def hairpin(self, *words: str) -> str:
         """An operator's command on its host, and all it says."""
