@@ -109,9 +109,10 @@ def death(scene: Scene, calls: int, _times: int, *, patience: float) -> dict[str
     """A host is silent from one moment on, and nobody is told."""
     cluster = scene.cluster
     node, partner = cluster.nodes[:2]
-    return heard(scene.play(calls, (1.0, lambda: cluster.die(node)), seconds=patience)) | {
-        "moved": cluster.serves(node.place.service) == partner.place
-    }
+    found = scene.play(calls, (1.0, lambda: cluster.die(node)), seconds=patience)
+    if not found.lost:
+        raise LabError(f"no call passed {node.place.host.name} when it died: {complaints(scene) or 'nobody said why'}")
+    return heard(found) | {"moved": cluster.serves(node.place.service) == partner.place}
 
 
 CASES = (
