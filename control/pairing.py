@@ -27,7 +27,7 @@ from relay.errors import HairpinError
 from relay.registry import SESSION_LIMIT, Registry
 
 if TYPE_CHECKING:
-    from control.replication.redis import RedisStore
+    from control.replication.redis.store import RedisStore
 
 __all__ = ["Pair", "handed_over"]
 

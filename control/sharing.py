@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from control.config import Config
 from control.config.replication import RedisPlace
-from control.replication.redis import RedisStore, Settings
-from control.replication.redislink import Patience, Place
+from control.replication.redis.link import Patience, Place
+from control.replication.redis.store import RedisStore, Settings
 
 __all__ = ["redis_settings", "store"]
 

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from control.replication.redis import RedisStore, Settings
-from control.replication.redislink import Patience, Place
+from control.replication.redis.link import Patience, Place
+from control.replication.redis.store import RedisStore, Settings
 from tests.lab import Host
 from tests.stores import RedisServer
 

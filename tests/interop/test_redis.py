@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from control.replication.record import MAX_RECORD
-from control.replication.redis import RedisStore, Settings
-from control.replication.redislink import Patience, Place, RedisFault
+from control.replication.redis.link import Patience, Place, RedisFault
+from control.replication.redis.store import RedisStore, Settings
 from tests.lab import Host, Lab
 from tests.redisnodes import EXPIRES, PORTS, WAITS, Node, Servers, Witness, apart, knows, scene, until
 from tests.stores import RedisServer

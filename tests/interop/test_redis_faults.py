@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from control.replication import redisreader
-from control.replication.redis import Settings
-from control.replication.redislink import Patience, Place
+from control.replication.redis import reader
+from control.replication.redis.link import Patience, Place
+from control.replication.redis.store import Settings
 from tests.lab import Host, Lab
 from tests.redisnodes import EXPIRES, PORTS, WAITS, Node, Servers, apart, knows, scene, until
 from tests.stores import RedisServer, Sentinel
@@ -324,7 +324,7 @@ def test_a_subscriber_that_was_cut_off_for_its_backlog_comes_back(servers: Serve
 
 
 def test_too_much_news_at_once_is_compared_instead(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redisreader, "MAX_CHANGED", 10)
+    monkeypatch.setattr(reader, "MAX_CHANGED", 10)
     calls = {f"call {number}" for number in range(100)}
 
     async def play(one: Node, two: Node) -> None:

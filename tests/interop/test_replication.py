@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from control.keeper import CallKeeper
-from control.replication.redis import RedisStore, Settings
-from control.replication.redislink import Patience, Place
+from control.replication.redis.link import Patience, Place
+from control.replication.redis.store import RedisStore, Settings
 from control.replication.replicator import Replicator, Terms
 from relay import registry as registries
 from relay.call import Signal

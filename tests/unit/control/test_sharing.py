@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from control.config import load
-from control.replication.redislink import Place
-from control.replication.redisside import Settings
+from control.replication.redis.link import Place
+from control.replication.redis.side import Settings
 from control.sharing import redis_settings, store
 
 NOWHERE = Path("/nowhere/hairpin.conf")

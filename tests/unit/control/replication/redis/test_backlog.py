@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from control.replication import redisbacklog
-from control.replication.redisbacklog import NODE, SEQUENCE, Backlog, call_id_of
+from control.replication.redis import backlog as backlog_of
+from control.replication.redis.backlog import NODE, SEQUENCE, Backlog, call_id_of
 
 
 class Clock:
@@ -76,16 +76,16 @@ def test_what_has_expired_while_it_waited_is_dropped(backlog: Backlog, clock: Cl
 
 
 def test_a_transaction_has_bounds(backlog: Backlog) -> None:
-    for number in range(redisbacklog.BATCH + 1):
+    for number in range(backlog_of.BATCH + 1):
         backlog.put(str(number), b"1", 60)
-    assert [len(backlog.take()), len(backlog.take())] == [redisbacklog.BATCH, 1]
+    assert [len(backlog.take()), len(backlog.take())] == [backlog_of.BATCH, 1]
     for number in range(3):
-        backlog.put(str(number), b"1" * redisbacklog.BATCH_BYTES, 60)
+        backlog.put(str(number), b"1" * backlog_of.BATCH_BYTES, 60)
     assert [len(backlog.take()) for _ in range(4)] == [1, 1, 1, 0]
 
 
 def test_what_finds_no_room_is_left_out_and_told_once_when_all_else_is_written(backlog: Backlog) -> None:
-    large = b"1" * (redisbacklog.MAX_BYTES // 2)
+    large = b"1" * (backlog_of.MAX_BYTES // 2)
     backlog.put("a", large, 60)
     backlog.put("b", large, 60)
     backlog.put("c", b"1", 60)
@@ -98,10 +98,10 @@ def test_what_finds_no_room_is_left_out_and_told_once_when_all_else_is_written(b
 
 
 def test_keys_have_a_bound_too(backlog: Backlog) -> None:
-    for number in range(redisbacklog.MAX_VALUES + 1):
+    for number in range(backlog_of.MAX_VALUES + 1):
         backlog.put(str(number), b"", 60)
     backlog.put("0", b"1", 60)
-    assert (len(backlog), backlog.left_out) == (redisbacklog.MAX_VALUES, 1)
+    assert (len(backlog), backlog.left_out) == (backlog_of.MAX_VALUES, 1)
 
 
 @pytest.mark.parametrize("call_id", ["a@b", "\udcff", "\u00fc", "call:", " "])

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from redis.exceptions import RedisError
 
 from control.replication.record import MAX_RECORD
-from control.replication.redisbacklog import CALL, call_id_of
-from control.replication.redislink import Link, RedisFault
+from control.replication.redis.backlog import CALL, call_id_of
+from control.replication.redis.link import Link, RedisFault
 from control.replication.store import Reader
 
 __all__ = ["Comparer", "read_values"]

@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from control.replication.redislink import Link, Patience, Place, RedisFault
+from control.replication.redis.link import Link, Patience, Place, RedisFault
 
 __all__ = ["Settings", "Side", "find_master", "together"]
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from control.replication.redisbacklog import CALL, HEARD, NODE, SEQUENCE, call_id_of
-from control.replication.rediscompare import Comparer, read_values
-from control.replication.redislink import Link, Place, RedisFault, data_set, ensure_events
-from control.replication.redisside import Settings, Side, find_master, together
+from control.replication.redis.backlog import CALL, HEARD, NODE, SEQUENCE, call_id_of
+from control.replication.redis.compare import Comparer, read_values
+from control.replication.redis.link import Link, Place, RedisFault, data_set, ensure_events
+from control.replication.redis.side import Settings, Side, find_master, together
 from control.replication.store import Reader
 
 __all__ = ["Subscriber"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from control.replication.redislink import Place, RedisFault
-from control.replication.redisside import Settings, Side, together
+from control.replication.redis.link import Place, RedisFault
+from control.replication.redis.side import Settings, Side, together
 
 PLACE = Place("192.0.2.1", 6379, "secret")
 

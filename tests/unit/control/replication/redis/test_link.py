@@ -14,7 +14,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from control.replication.redislink import MAX_TOLD, Place, explain
+from control.replication.redis.link import MAX_TOLD, Place, explain
 
 
 @pytest.mark.parametrize(

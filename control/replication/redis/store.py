@@ -11,11 +11,11 @@ import contextlib
 import time
 from typing import Any
 
-from control.replication.redisbacklog import Backlog
-from control.replication.redislink import RedisFault
-from control.replication.redisreader import Subscriber
-from control.replication.redisside import Settings, Side
-from control.replication.rediswriter import Writer
+from control.replication.redis.backlog import Backlog
+from control.replication.redis.link import RedisFault
+from control.replication.redis.reader import Subscriber
+from control.replication.redis.side import Settings, Side
+from control.replication.redis.writer import Writer
 from control.replication.store import Reader
 
 __all__ = ["RedisStore", "Settings"]

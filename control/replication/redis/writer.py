@@ -13,10 +13,10 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from control.replication.redisbacklog import SEQUENCE, Backlog, Waiting
-from control.replication.rediscompare import Comparer
-from control.replication.redislink import Command, Link, Place, RedisFault, check_role, ensure_events, explain
-from control.replication.redisside import Settings, Side, find_master, together
+from control.replication.redis.backlog import SEQUENCE, Backlog, Waiting
+from control.replication.redis.compare import Comparer
+from control.replication.redis.link import Command, Link, Place, RedisFault, check_role, ensure_events, explain
+from control.replication.redis.side import Settings, Side, find_master, together
 from control.replication.store import Reader
 
 __all__ = ["Writer"]
