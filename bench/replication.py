@@ -85,6 +85,7 @@ class Installation:
             f"--port-min={PORTS[0]}",
             f"--port-max={PORTS[1]}",
             "--delete-delay=0",
+            "--timeout=3600",  # calls without media are to stand
             "--log-level=4",
         )
         relay = Supervised(place.host, place.address, pins, *options, interfaces=[*own, *partners])
