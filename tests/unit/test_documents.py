@@ -25,7 +25,7 @@ DOCUMENTS = {str(path.relative_to(ROOT)): path.read_text() for path in PATHS}
 FLAGS, HOUSE = DOCUMENTS["FLAGS.md"], DOCUMENTS["ARCHITECTURE.md"]
 ELSEWHERE = {
     *("config-file", "config-section", "json", "wait", "force", "patience", "quick", "rate", "against", "profile"),
-    *("case", "replicated", "standing"),
+    *("case", "replicated", "standing", "rounds"),
     *("now", "signal", "no-auth-warning"),
 }
 """Options that are not of the table: of `hairpin run` itself, of operators' commands, of benches, of other programs."""
