@@ -94,7 +94,7 @@ net: develop program compiled privileges ## The relay and its traffic in network
 
 .PHONY: interop
 interop: develop program compiled test-packages privileges ## Kamailio, sipp, rtpengine and tshark around the relay (root)
-	$(AS_ROOT) $(PYTHON) $(PYTEST) $(LABORATORIES) tests/interop
+	$(AS_ROOT) $(PYTHON) $(PYTEST) $(WORKERS)=loadfile tests/interop
 
 .PHONY: fuzz
 fuzz: develop program compiled privileges ## Random input to all that parses, and to the XDP program (root)
